@@ -1,0 +1,76 @@
+# Everything a person runs. `just` alone lists it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+
+bin := justfile_directory() / ".venv/bin"
+
+# List every task
+[private]
+default:
+    @{{ just_executable() }} --justfile '{{ justfile() }}' --list --unsorted
+
+# File a demo issue and watch it become a pull request (--sandbox=docker|bubblewrap)
+demo *args:
+    @{{ bin }}/patchwright demo "$@"
+
+# Run the whole stack in the foreground; Ctrl-C stops everything (--jaeger, --sandbox=…)
+up *args:
+    @{{ bin }}/patchwright up "$@"
+
+# Stop the stack that `up` or `demo` started
+down:
+    @{{ bin }}/patchwright down
+
+# Show what the services say, all or one of them
+logs *args:
+    @{{ bin }}/patchwright logs "$@"
+
+# Say what this machine can do: sandboxes, control groups, keys set or not
+doctor:
+    @{{ bin }}/patchwright doctor
+
+# Print the map of events
+flow:
+    @{{ bin }}/patchwright flow
+
+# Make streams, consumers and buckets match the map; safe to repeat
+topology *args:
+    @{{ bin }}/patchwright topology "$@"
+
+# Send stored delivery SEQ again as it was; with --new as a new request
+replay *args:
+    @{{ bin }}/patchwright replay "$@"
+
+# Run the tests, all or those that pytest's arguments choose
+test *args:
+    @{{ bin }}/pytest "$@"
+
+# Check style, types and the borders between packages
+check:
+    {{ bin }}/ruff format --check .
+    {{ bin }}/ruff check .
+    {{ bin }}/mypy libs/*/patchwright_* services/*/patchwright_* tests/github/standin_github tests/model/standin_model
+    {{ bin }}/lint-imports
+
+# Build the sandbox's image for Docker, if it is not there
+image:
+    @{{ bin }}/patchwright image
+
+# Run the GitHub stand-in alone
+github *args:
+    @{{ bin }}/standin-github --data .patchwright/github "$@"
+
+# Run the scripted model alone
+model *args:
+    @{{ bin }}/standin-model "$@"
+
+# Format the code and mend what can be mended by itself
+format:
+    {{ bin }}/ruff format .
+    {{ bin }}/ruff check --fix .
+
+# Pin every dependency anew, with hashes and without registry hosts
+lock:
+    {{ bin }}/uv lock --upgrade
+    {{ bin }}/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate --output-file requirements.lock

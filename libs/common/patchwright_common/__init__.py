@@ -1,0 +1,1 @@
+"""What crosses the wire between the services: events, routes, delivery rules, telemetry."""

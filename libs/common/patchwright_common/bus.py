@@ -1,0 +1,164 @@
+"""The wire: one NATS connection, publishing by route, objects named by digest."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import nats.errors
+from nats.js import api
+from nats.js.errors import APIError, NotFoundError, ObjectNotFoundError
+from opentelemetry.trace import SpanKind
+
+from patchwright_common import telemetry
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.events import Event, JobRequested
+from patchwright_common.flow import JOB_REQUESTED, Bucket, Route, Stream
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js.object_store import ObjectStore
+
+TIMEOUT = 5.0
+"""Seconds for one exchange with the server."""
+OBJECT_TIMEOUT = 60.0
+"""Seconds to move one object of tens of megabytes."""
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""JetStream's error codes when an expected last sequence does not hold."""
+
+
+class Bus:
+    """What a service does with NATS, apart from consuming."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.js = client.jetstream(timeout=TIMEOUT)
+
+    async def publish(
+        self,
+        route: Route,
+        tokens: tuple[str, ...],
+        body: bytes,
+        *,
+        message_id: str,
+        headers: dict[str, str] | None = None,
+        once: bool = False,
+        timeout: float = TIMEOUT,
+    ) -> int | None:
+        """Store a message and return its stream sequence.
+
+        With `once` the subject takes a single message for as long as the stream
+        keeps it: None when it is already there. Raises `Retry` when the server
+        did not confirm, in which case the message may or may not be stored.
+        """
+        subject = route.subject(*tokens)
+        attributes = {
+            telemetry.MESSAGING_SYSTEM: "nats",
+            telemetry.MESSAGING_DESTINATION: subject,
+            telemetry.MESSAGING_OPERATION: "send",
+        }
+        name = f"publish {route.prefix.removeprefix('pw.').removeprefix('evt.')}"
+        with telemetry.span(name, kind=SpanKind.PRODUCER, attributes=attributes):
+            sent = {**(headers or {}), **telemetry.inject()}
+            if message_id:
+                sent[api.Header.MSG_ID] = message_id
+            if once:
+                sent[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
+            try:
+                ack = await self.js.publish(
+                    subject, body, timeout=timeout, stream=route.stream.name, headers=sent
+                )
+            except APIError as error:
+                if once and error.err_code in WRONG_LAST_SEQUENCE:
+                    return None
+                raise Retry(
+                    f"{route.stream.name} refused a message: {error.description}"
+                ) from error
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                raise Retry(f"no confirmation from {route.stream.name}: {error!r}") from error
+        return int(ack.seq)
+
+    async def emit(
+        self, route: Route, event: Event, *, step: str, once: bool = False
+    ) -> int | None:
+        """Publish an event of a job. `step` names it within the job, for deduplication."""
+        if not isinstance(event, route.payload or Event):
+            raise TypeError(f"{route.name} carries {route.payload}, not {type(event).__name__}")
+        return await self.publish(
+            route,
+            (event.job_id,),
+            event.model_dump_json().encode(),
+            message_id="" if once else f"{event.job_id}:{step}",
+            once=once,
+        )
+
+    async def stored(self, stream: Stream, sequence: int) -> bytes | None:
+        """The body of a stored message, or None when the stream no longer has it."""
+        try:
+            message = await self.js.get_msg(stream.name, seq=sequence)
+        except NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Retry(f"{stream.name} did not answer: {error!r}") from error
+        return message.data or b""
+
+    async def job(self, job_id: str) -> JobRequested:
+        """Triage's record of the job. Raises `Permanent` when there is none."""
+        try:
+            message = await self.js.get_last_msg(
+                JOB_REQUESTED.stream.name, JOB_REQUESTED.subject(job_id)
+            )
+        except NotFoundError as error:
+            raise Permanent("There is no record of this request.") from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Retry(f"{JOB_REQUESTED.stream.name} did not answer: {error!r}") from error
+        return JobRequested.model_validate_json(message.data or b"")
+
+    async def put(self, bucket: Bucket, data: bytes) -> str:
+        """Store `data` under its SHA-256 and return that in hex. Storing twice is harmless."""
+        digest = hashlib.sha256(data).hexdigest()
+        async with _object_errors(bucket):
+            store = await self._objects(bucket)
+            try:
+                await store.get_info(digest)
+            except ObjectNotFoundError:
+                await store.put(digest, data)
+        return digest
+
+    async def get(self, bucket: Bucket, digest: str) -> bytes:
+        """The object with that SHA-256. Raises `Permanent` when it is gone or was changed."""
+        async with _object_errors(bucket):
+            store = await self._objects(bucket)
+            try:
+                data = (await store.get(digest)).data or b""
+            except ObjectNotFoundError as error:
+                raise Permanent("The stored data of this request is no longer there.") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Permanent("The stored data of this request was changed on the way.")
+        return data
+
+    async def _objects(self, bucket: Bucket) -> ObjectStore:
+        return await self.js.object_store(bucket.name)
+
+    async def request(self, subject: str, body: bytes, *, timeout: float = TIMEOUT) -> bytes:
+        """A core request: never stored. Raises `Retry` when nobody answers in time."""
+        try:
+            reply = await self.client.request(
+                subject, body, timeout=timeout, headers=telemetry.inject()
+            )
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Retry(f"no answer on {subject}: {type(error).__name__}") from error
+        return reply.data
+
+
+@asynccontextmanager
+async def _object_errors(bucket: Bucket) -> AsyncIterator[None]:
+    """A time limit for moving an object, and NATS's errors as `Retry`."""
+    try:
+        async with asyncio.timeout(OBJECT_TIMEOUT):
+            yield
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise Retry(f"{bucket.name} did not answer: {error!r}") from error

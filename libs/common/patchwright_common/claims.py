@@ -1,0 +1,196 @@
+"""`PW_CLAIMS`: who works on a job, what its one result is, who waits behind it.
+
+Acknowledgements are not the truth: a process that was paused can wake up and
+acknowledge the message of the one that took over. What counts is here, changed by
+compare-and-set only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import nats.errors
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from pydantic import BaseModel, ConfigDict
+
+from patchwright_common.errors import Overtaken, Retry
+from patchwright_common.flow import PW_CLAIMS
+
+if TYPE_CHECKING:
+    from nats.js import JetStreamContext
+    from nats.js.kv import KeyValue
+
+CONTENTION_LIMIT = 50
+"""How often a compare-and-set is tried before the caller is told to come back."""
+
+
+Kind = Literal["pull_request", "answer", "failure"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Claim(_Record):
+    """`claim.<job_id>`: the runner that owns the job. A higher epoch ends a lower one.
+
+    `retries` counts the attempts that ended by themselves, so `epoch - retries - 1`
+    is how many runners died with the job.
+    """
+
+    epoch: int
+    owner: str
+    beaten_at: datetime
+    retries: int = 0
+
+
+class Outcome(_Record):
+    """`outcome.<job_id>`: which event decided the result; the first one to be written wins.
+
+    `sequence` is the deciding event's place in `PW_EVENTS`, so that anybody can
+    complete the result. `reported_at` is GitHub's clock when the result became
+    visible there, None until then.
+    """
+
+    kind: Kind
+    sequence: int
+    reported_at: datetime | None = None
+    url: str = ""
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class Claims:
+    """Typed access to the bucket. Every method raises `Retry` when NATS does not answer."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    @classmethod
+    async def open(cls, js: JetStreamContext) -> Claims:
+        """Bind to the bucket that `just topology` made."""
+        return cls(await js.key_value(PW_CLAIMS.name))
+
+    async def read(self, key: str, kind: type[Record]) -> Record | None:
+        """The record at `key`, or None."""
+        async with _errors():
+            try:
+                entry = await self._bucket.get(key)
+            except KeyNotFoundError:
+                return None
+        return kind.model_validate_json(entry.value or b"")
+
+    async def change(
+        self, key: str, kind: type[Record], step: Callable[[Record | None], Record]
+    ) -> Record:
+        """Replace the record by `step(record)`; `step` may be called several times."""
+        async with _errors():
+            for _ in range(CONTENTION_LIMIT):
+                try:
+                    entry = await self._bucket.get(key)
+                    revision: int = entry.revision or 0
+                    before = kind.model_validate_json(entry.value or b"")
+                except KeyNotFoundError:
+                    revision, before = 0, None
+                after = step(before)
+                if after == before:
+                    return after
+                try:
+                    await self._bucket.update(key, after.model_dump_json().encode(), revision)
+                except KeyWrongLastSequenceError:
+                    continue
+                return after
+        raise Retry(f"too many writers on {key}")
+
+    # --- the job's owner ---------------------------------------------------------------
+
+    async def take(self, job_id: str, owner: str) -> Claim:
+        """Become the job's owner under a new epoch; whoever had it is overtaken."""
+
+        def raise_epoch(before: Claim | None) -> Claim:
+            return Claim(
+                epoch=before.epoch + 1 if before else 1,
+                owner=owner,
+                beaten_at=datetime.now(UTC),
+                retries=before.retries if before else 0,
+            )
+
+        return await self.change(f"claim.{job_id}", Claim, raise_epoch)
+
+    async def beat(self, job_id: str, epoch: int, *, retrying: bool = False) -> None:
+        """Say that the owner is alive. Raises `Overtaken` when a newer epoch exists.
+
+        `retrying` records that this attempt ends by itself and did not crash.
+        """
+
+        def refresh(before: Claim | None) -> Claim:
+            if before is None or before.epoch != epoch:
+                raise Overtaken(f"{job_id} belongs to another runner")
+            return before.model_copy(
+                update={
+                    "beaten_at": datetime.now(UTC),
+                    "retries": before.retries + retrying,
+                }
+            )
+
+        await self.change(f"claim.{job_id}", Claim, refresh)
+
+    async def claim(self, job_id: str) -> Claim | None:
+        """The current claim, or None when no runner ever took the job."""
+        return await self.read(f"claim.{job_id}", Claim)
+
+    # --- the job's one result ----------------------------------------------------------
+
+    async def decide(self, job_id: str, proposed: Outcome) -> Outcome:
+        """Propose a result and learn which one holds: the first ever proposed."""
+        return await self.change(f"outcome.{job_id}", Outcome, lambda before: before or proposed)
+
+    async def replace(self, job_id: str, undone: int, proposed: Outcome) -> Outcome:
+        """Let `proposed` take the place of the outcome that event `undone` decided.
+
+        Only while that result is not visible: its completion has failed for good.
+        """
+
+        def step(before: Outcome | None) -> Outcome:
+            if before and (before.sequence != undone or before.reported_at):
+                return before
+            return proposed
+
+        return await self.change(f"outcome.{job_id}", Outcome, step)
+
+    async def report(self, job_id: str, *, kind: Kind, url: str, at: datetime) -> Outcome:
+        """Record that the result is visible on GitHub, as what; the first report stays."""
+
+        def mark(before: Outcome | None) -> Outcome:
+            if before is None:
+                raise Retry(f"{job_id} has no outcome to report")
+            if before.reported_at:
+                return before
+            return before.model_copy(update={"reported_at": at, "url": url, "kind": kind})
+
+        return await self.change(f"outcome.{job_id}", Outcome, mark)
+
+    async def outcome(self, job_id: str) -> Outcome | None:
+        """The decided result, or None while the job is open."""
+        return await self.read(f"outcome.{job_id}", Outcome)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The names behind `<prefix>.`, for sweeping."""
+        async with _errors():
+            try:
+                found = await self._bucket.keys(filters=[f"{prefix}."])
+            except NoKeysError:
+                return []
+        return [k.removeprefix(f"{prefix}.") for k in found if k.startswith(f"{prefix}.")]
+
+
+@asynccontextmanager
+async def _errors() -> AsyncIterator[None]:
+    try:
+        yield
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise Retry(f"{PW_CLAIMS.name} did not answer: {error!r}") from error

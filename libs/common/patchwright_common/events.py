@@ -1,0 +1,157 @@
+"""The payloads of `pw.evt.>`: facts in the past tense, each about one job.
+
+Schemas change by addition only: unknown fields are ignored, new ones carry a
+default. A break gets a new subject. No payload ever holds a credential.
+Times are ISO 8601 in UTC; money is in US dollars; sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+"""A git object id (SHA-1 or SHA-256)."""
+JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+"""`<repository>-<issue>-<trigger>-<attempt>`; one token of a NATS subject."""
+
+
+class Event(BaseModel):
+    """What every event carries: the id that tells the story."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    job_id: JobId
+
+
+class Repository(BaseModel):
+    """Where the job works. The name is for people and URLs, the id is the identity."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    id: int
+    full_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
+    clone_url: str
+    default_branch: str
+    installation_id: int
+
+
+class Remark(BaseModel):
+    """A comment of the issue's thread, as it stood when the job was requested."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    author: str
+    text: str
+
+
+class JobRequested(Event):
+    """Triage's record of the job: what everyone behind it believes, and nothing else.
+
+    `request` is the comment that asked, or empty when a label did.
+    """
+
+    repository: Repository
+    issue_number: int
+    title: str
+    body: str
+    sender: str
+    request: str = ""
+    conversation: tuple[Remark, ...] = ()
+    base: Sha
+    attempt: int
+    delivery_id: str
+    requested_at: datetime
+
+
+class JobReadied(Event):
+    """The job is at the head of its issue's queue: a runner may take it."""
+
+
+class JobStarted(Event):
+    """A runner claimed the job as `epoch` and has a sandbox."""
+
+    epoch: int
+    runner: str
+    sandbox: str
+
+
+class Spent(BaseModel):
+    """What the agent used so far; `dollars` is an estimate from list prices."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+
+class JobProgressed(Event):
+    """One model turn and its tool calls are done."""
+
+    epoch: int
+    turn: int
+    doing: str
+    spent: Spent
+
+
+class FileChanged(BaseModel):
+    """A line of the diffstat; `status` is git's letter (A, M, D, T)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    path: str
+    status: str
+    additions: int = 0
+    deletions: int = 0
+
+
+class ChangeProduced(Event):
+    """The agent changed the tree: a git bundle waits in `PW_CHANGES` under its digest."""
+
+    epoch: int
+    bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bundle_bytes: int
+    commit: Sha
+    base: Sha
+    files: tuple[FileChanged, ...]
+    summary: str
+    model: str
+    spent: Spent
+    transcript_sha256: str = ""
+    """The whole conversation, in `PW_CHECKPOINTS`."""
+
+
+class AnswerProduced(Event):
+    """The agent changed nothing; its last words are the result."""
+
+    epoch: int
+    answer: str
+    model: str
+    spent: Spent
+    transcript_sha256: str = ""
+
+
+class JobFailed(Event):
+    """The job cannot end well. `reason` and `advice` are read by a maintainer on GitHub."""
+
+    stage: str
+    reason: str
+    advice: str = ""
+    trace_id: str = ""
+    epoch: int | None = None
+    """None: declared by the delivery rules, which outrank any runner."""
+    sequence: int | None = None
+    """The event in `PW_EVENTS` that could not be handled, if it was one."""
+
+
+class JobFinished(Event):
+    """The one result is visible on GitHub."""
+
+    result: str
+    """`pull_request`, `answer` or `failure`."""
+    url: str

@@ -1,0 +1,295 @@
+"""The map of everything that crosses the bus: streams, routes, consumers, retry policies.
+
+`just flow` prints it, README shows it, `just topology` makes the brokers match it,
+and a test fails where they differ. Publishing takes a `Route`, so a subject that is
+not declared here cannot be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from patchwright_common import events
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`max_age` in seconds, 0 for ever; `max_bytes` bounds the disk, -1 for none."""
+
+    name: str
+    subjects: tuple[str, ...]
+    about: str
+    max_age: float
+    max_bytes: int
+    duplicate_window: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A key-value bucket (`kind="kv"`) or an object store (`kind="objects"`)."""
+
+    name: str
+    kind: str
+    about: str
+    max_age: float = 0.0
+    history: int = 1
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Delays in seconds before each retry; the last one repeats.
+
+    `limit` counts every delivery, failed or crashed. None: retried for ever, for
+    messages whose loss nobody could report.
+    """
+
+    name: str
+    delays: tuple[float, ...]
+    limit: int | None
+    tells_user: bool = True
+    """Whether giving up on a message ends its job."""
+
+    def delay(self, delivered: int) -> float:
+        """Seconds to wait after the `delivered`-th delivery (counted from 1) failed."""
+        return self.delays[min(max(delivered, 1), len(self.delays)) - 1]
+
+
+PATIENT = RetryPolicy("patient", (0.5, 1, 2, 5, 10, 30, 60), limit=60)
+"""Outages of GitHub, the vault or the model: about an hour in all."""
+ENDLESS = RetryPolicy("endless", (0.5, 1, 2, 5, 10, 30, 60), limit=None)
+"""For what must never be dropped: deliveries that are not jobs yet, and failures to report."""
+COURTEOUS = RetryPolicy("courteous", PATIENT.delays, limit=60, tells_user=False)
+"""As patient, but the job goes on without it: an issue can be closed to comments."""
+FLEETING = RetryPolicy("fleeting", (0.5, 1), limit=3, tells_user=False)
+"""Progress is worth little a moment later."""
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A durable pull consumer named `<service>-<entity>-<verb>`.
+
+    `ack_wait` in seconds is how long a silent handler keeps the message, `time_limit`
+    in seconds how long it may take in all; `concurrency` is how many messages one process handles at once.
+    """
+
+    service: str
+    subjects: tuple[str, ...]
+    policy: RetryPolicy
+    about: str
+    name: str
+    ack_wait: float = 30.0
+    time_limit: float = 120.0
+    concurrency: int = 8
+    max_ack_pending: int = 1024
+
+
+@dataclass(frozen=True)
+class Route:
+    """One kind of message: where it is stored, what it holds, who sends and who receives it."""
+
+    name: str
+    stream: Stream
+    prefix: str
+    tokens: str
+    payload: type[events.Event] | None
+    producers: tuple[str, ...]
+    consumers: tuple[Consumer, ...] = field(default=())
+
+    @property
+    def pattern(self) -> str:
+        """The subject as people read it."""
+        return f"{self.prefix}.{self.tokens}"
+
+    def subject(self, *tokens: str) -> str:
+        """The concrete subject; raises ValueError for tokens that NATS would misread."""
+        if len(tokens) != len(self.tokens.split(".")):
+            raise ValueError(f"{self.name} takes {self.tokens}, got {tokens}")
+        for token in tokens:
+            if not token or not all(c.isalnum() or c in "-_" for c in token):
+                raise ValueError(f"not a subject token: {token!r}")
+        return ".".join((self.prefix, *tokens))
+
+
+# --- streams ---------------------------------------------------------------------------
+
+PW_GITHUB = Stream(
+    "PW_GITHUB", ("pw.github.>",), "raw deliveries, byte for byte", 30 * DAY, 10 * 2**30
+)
+PW_EVENTS = Stream("PW_EVENTS", ("pw.evt.>",), "what happened to each job", 365 * DAY, 10 * 2**30)
+PW_DLQ = Stream("PW_DLQ", ("pw.dlq.>",), "messages that no retry could cure", 365 * DAY, 2**30)
+
+STREAMS = (PW_GITHUB, PW_EVENTS, PW_DLQ)
+
+# --- buckets ---------------------------------------------------------------------------
+
+PW_VAULT = Bucket("PW_VAULT", "kv", "secrets, as ciphertext only")
+PW_CLAIMS = Bucket("PW_CLAIMS", "kv", "claims, outcomes, queues: authoritative, kept for ever")
+PW_DELIVERIES = Bucket(
+    "PW_DELIVERIES", "objects", "delivery bodies too large for a message", PW_GITHUB.max_age
+)
+PW_CHANGES = Bucket("PW_CHANGES", "objects", "git bundles, named by digest", PW_EVENTS.max_age)
+PW_CHECKPOINTS = Bucket(
+    "PW_CHECKPOINTS", "objects", "transcripts, named by digest", PW_EVENTS.max_age
+)
+
+BUCKETS = (PW_VAULT, PW_CLAIMS, PW_DELIVERIES, PW_CHANGES, PW_CHECKPOINTS)
+
+# --- consumers -------------------------------------------------------------------------
+
+
+def _consumer(
+    service: str, what: str, policy: RetryPolicy, about: str, **kwargs: float
+) -> Consumer:
+    name = f"{service}-{what.replace('.', '-')}"
+    return Consumer(service, (f"pw.evt.{what}.*",), policy, about, name, **kwargs)  # type: ignore[arg-type]
+
+
+TRIAGE_DELIVERY_RECEIVED = Consumer(
+    "triage",
+    ("pw.github.issues.>", "pw.github.issue_comment.>"),
+    ENDLESS,
+    "decides whether it is a job",
+    "triage-delivery-received",
+)
+TRIAGE_JOB_REQUESTED = _consumer("triage", "job.requested", ENDLESS, "queues it behind its issue's")
+TRIAGE_JOB_FINISHED = _consumer("triage", "job.finished", ENDLESS, "readies the issue's next job")
+RUNNER_JOB_READIED = _consumer(
+    "runner",
+    "job.readied",
+    PATIENT,
+    "lets the agent work on it",
+    ack_wait=15.0,
+    time_limit=7200.0,
+    concurrency=4,
+)
+PUBLISHER_JOB_REQUESTED = _consumer("publisher", "job.requested", COURTEOUS, "acknowledges it")
+PUBLISHER_JOB_STARTED = _consumer("publisher", "job.started", FLEETING, "shows that it runs")
+PUBLISHER_JOB_PROGRESSED = _consumer("publisher", "job.progressed", FLEETING, "shows the turn")
+PUBLISHER_CHANGE_PRODUCED = _consumer(
+    "publisher",
+    "change.produced",
+    PATIENT,
+    "opens the pull request",
+    time_limit=600.0,
+    concurrency=4,
+)
+PUBLISHER_ANSWER_PRODUCED = _consumer("publisher", "answer.produced", PATIENT, "posts the answer")
+PUBLISHER_JOB_FAILED = _consumer("publisher", "job.failed", ENDLESS, "says what happened")
+
+# --- routes ----------------------------------------------------------------------------
+
+
+def _route(
+    name: str,
+    what: str,
+    payload: type[events.Event],
+    producers: tuple[str, ...],
+    *consumers: Consumer,
+) -> Route:
+    return Route(name, PW_EVENTS, f"pw.evt.{what}", "<job_id>", payload, producers, consumers)
+
+
+DELIVERY_RECEIVED = Route(
+    "DELIVERY_RECEIVED",
+    PW_GITHUB,
+    "pw.github",
+    "<event>.<action>.<repository_id>",
+    None,
+    ("ingest",),
+    (TRIAGE_DELIVERY_RECEIVED,),
+)
+JOB_REQUESTED = _route(
+    "JOB_REQUESTED",
+    "job.requested",
+    events.JobRequested,
+    ("triage",),
+    TRIAGE_JOB_REQUESTED,
+    PUBLISHER_JOB_REQUESTED,
+)
+JOB_READIED = _route(
+    "JOB_READIED", "job.readied", events.JobReadied, ("triage",), RUNNER_JOB_READIED
+)
+JOB_STARTED = _route(
+    "JOB_STARTED", "job.started", events.JobStarted, ("runner",), PUBLISHER_JOB_STARTED
+)
+JOB_PROGRESSED = _route(
+    "JOB_PROGRESSED", "job.progressed", events.JobProgressed, ("runner",), PUBLISHER_JOB_PROGRESSED
+)
+CHANGE_PRODUCED = _route(
+    "CHANGE_PRODUCED",
+    "change.produced",
+    events.ChangeProduced,
+    ("runner",),
+    PUBLISHER_CHANGE_PRODUCED,
+)
+ANSWER_PRODUCED = _route(
+    "ANSWER_PRODUCED",
+    "answer.produced",
+    events.AnswerProduced,
+    ("runner",),
+    PUBLISHER_ANSWER_PRODUCED,
+)
+JOB_FAILED = _route(
+    "JOB_FAILED",
+    "job.failed",
+    events.JobFailed,
+    ("runner", "publisher", "triage"),
+    PUBLISHER_JOB_FAILED,
+)
+JOB_FINISHED = _route(
+    "JOB_FINISHED", "job.finished", events.JobFinished, ("publisher",), TRIAGE_JOB_FINISHED
+)
+DEAD_LETTER = Route(
+    "DEAD_LETTER",
+    PW_DLQ,
+    "pw.dlq",
+    "<service>.<entity>.<verb>.<job_id>",
+    None,
+    ("triage", "runner", "publisher"),
+)
+
+ROUTES = (
+    DELIVERY_RECEIVED,
+    JOB_REQUESTED,
+    JOB_READIED,
+    JOB_STARTED,
+    JOB_PROGRESSED,
+    CHANGE_PRODUCED,
+    ANSWER_PRODUCED,
+    JOB_FAILED,
+    JOB_FINISHED,
+    DEAD_LETTER,
+)
+
+
+def route_of(consumer: Consumer) -> Route:
+    """The route that `consumer` listens to."""
+    return next(route for route in ROUTES if consumer in route.consumers)
+
+
+def consumers(service: str | None = None) -> Iterator[Consumer]:
+    """Every consumer, or those of one service."""
+    for route in ROUTES:
+        for consumer in route.consumers:
+            if service in (None, consumer.service):
+                yield consumer
+
+
+def table() -> str:
+    """The map as the Markdown table that README shows."""
+    lines = [
+        "| route | subject | payload | from | to (durable: what it does, retries) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for route in ROUTES:
+        receivers = "<br>".join(f"`{c.name}`: {c.about}, {c.policy.name}" for c in route.consumers)
+        payload = route.payload.__name__ if route.payload else "as received"
+        subject = route.pattern.replace("<", "‹").replace(">", "›")
+        lines.append(
+            f"| {route.name} | `{subject}` | {payload} "
+            f"| {', '.join(route.producers)} | {receivers or '—'} |"
+        )
+    return "\n".join(lines)

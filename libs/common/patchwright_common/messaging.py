@@ -1,0 +1,256 @@
+"""Turns what a handler did into what the broker is told. The only place that catches everything.
+
+    returned            acknowledge, after the effect
+    Overtaken           say nothing: the message belongs to the new owner
+    Retry, or unknown   come back later, by the consumer's policy
+    Permanent           dead letter, then JobFailed, then terminate
+    policy used up      the same as Permanent
+    cancelled           hand it back at once: the service is stopping
+
+The server's own `max_deliver` is -1: it would drop a message without a word, while
+here somebody is always left to write the dead letter. So the delivery count is read
+before the handler is called, and a message whose handler keeps dying ends as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import nats.errors
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from patchwright_common import telemetry
+from patchwright_common.bus import TIMEOUT, Bus
+from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_common.events import Event, JobFailed
+from patchwright_common.flow import DEAD_LETTER, JOB_FAILED, Consumer, route_of
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+log = logging.getLogger(__name__)
+
+Payload = TypeVar("Payload", bound=Event)
+
+JITTER = 0.2
+"""Delays vary by this share, so that what failed together does not return together."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery of a stored message to one consumer."""
+
+    consumer: Consumer
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    """Names in lower case."""
+    sequence: int
+    """The message's place in its stream."""
+    delivered: int
+    """How often it was handed out, this time included."""
+
+    @property
+    def job_id(self) -> str:
+        """The job it is about, or empty for raw deliveries."""
+        return self.subject.rsplit(".", 1)[1] if self.subject.startswith("pw.evt.") else ""
+
+    def read(self, kind: type[Payload]) -> Payload:
+        """The validated event. Raises `Permanent` without quoting the body."""
+        try:
+            event = kind.model_validate_json(self.body)
+        except ValidationError as error:
+            places = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors())
+            raise Permanent(
+                "An internal message was malformed, so the request cannot go on.",
+                advice=f"Operators: `{self.subject}` does not fit {kind.__name__} ({places}).",
+            ) from None
+        if event.job_id != self.job_id:
+            raise Permanent("An internal message names another job than its subject.")
+        return event
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class Deliveries:
+    """Runs handlers under the delivery rules of this module."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def attach(self, broker: NatsBroker, consumer: Consumer, handle: Handler) -> None:
+        """Let FastStream fetch for `consumer`, which must exist; for short handlers only.
+
+        FastStream joins each batch before it fetches the next one, so a long handler
+        would hold up the short ones behind it: those use a loop of their own.
+        The body is not decoded by FastStream, which would log what does not fit.
+        """
+
+        @broker.subscriber(
+            consumer.subjects[0],
+            durable=consumer.name,
+            stream=JStream(route_of(consumer).stream.name, declare=False),
+            pull_sub=PullSub(batch_size=consumer.concurrency, timeout=5.0),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_leave_encoded,
+        )
+        async def receive(message: NatsMessage) -> None:
+            await self.process(message.raw_message, consumer, handle)
+
+    async def process(self, message: Msg, consumer: Consumer, handle: Handler) -> None:
+        """Handle one message and tell the broker how it went. Raises only CancelledError."""
+        metadata = message.metadata
+        delivery = Delivery(
+            consumer=consumer,
+            subject=message.subject,
+            body=message.data,
+            headers={k.lower(): v for k, v in (message.headers or {}).items()},
+            sequence=metadata.sequence.stream,
+            delivered=metadata.num_delivered,
+        )
+        attributes = {
+            telemetry.MESSAGING_SYSTEM: "nats",
+            telemetry.MESSAGING_DESTINATION: delivery.subject,
+            telemetry.MESSAGING_CONSUMER: consumer.name,
+            telemetry.MESSAGING_OPERATION: "process",
+            telemetry.DELIVERED: delivery.delivered,
+        }
+        with (
+            telemetry.span(
+                f"process {consumer.name}",
+                kind=SpanKind.CONSUMER,
+                parent=telemetry.extract(delivery.headers),
+                attributes=attributes,
+            ),
+            telemetry.job(delivery.job_id),
+        ):
+            try:
+                await self._settle(message, delivery, handle)
+            except asyncio.CancelledError:
+                await asyncio.shield(self._tell(message, "-NAK"))
+                raise
+            except Exception as error:
+                # The broker redelivers after `ack_wait`: nothing is lost, only late.
+                telemetry.fail(type(error).__name__)
+                log.exception("%s could not be settled", delivery.subject)
+
+    async def _settle(self, message: Msg, delivery: Delivery, handle: Handler) -> None:
+        limit = delivery.consumer.policy.limit
+        try:
+            if limit is not None and delivery.delivered > limit:
+                raise Permanent(f"It was tried {limit} times and never finished.")
+            async with _kept_alive(message, delivery.consumer):
+                await handle(delivery)
+        except Overtaken as overtaken:
+            log.info("left to the new owner: %s", overtaken)
+        except Permanent as permanent:
+            await self._give_up(message, delivery, permanent)
+        except Exception as error:
+            await self._retry(message, delivery, error)
+        else:
+            await self._tell(message, "+ACK")
+
+    async def _retry(self, message: Msg, delivery: Delivery, error: Exception) -> None:
+        policy = delivery.consumer.policy
+        if policy.limit is not None and delivery.delivered >= policy.limit:
+            reason = f"It failed {delivery.delivered} times; the last time: {_describe(error)}"
+            await self._give_up(message, delivery, Permanent(reason))
+            return
+        delay = policy.delay(delivery.delivered)
+        if isinstance(error, Retry):
+            log.warning("%s: %s", delivery.consumer.name, error.reason)
+            delay = error.after if error.after is not None else delay
+        else:
+            log.exception("%s failed unexpectedly", delivery.consumer.name)
+        delay *= 1 + random.uniform(0, JITTER)  # noqa: S311  not for cryptography
+        await self._tell(message, _later(delay))
+
+    async def _give_up(self, message: Msg, delivery: Delivery, error: Permanent) -> None:
+        """Each step may be repeated: the ids make the second time a no-op."""
+        consumer, job_id = delivery.consumer, delivery.job_id
+        log.error("%s gives up: %s", consumer.name, error.reason)
+        telemetry.fail(error.reason)
+        if consumer.policy.limit is None and job_id:
+            # What must be reported is never dropped: it waits for a mended service.
+            delay = consumer.policy.delays[-1]
+            await self._tell(message, _later(delay))
+            return
+        await self._bus.publish(
+            DEAD_LETTER,
+            (*consumer.name.split("-", 2), job_id or "none"),
+            delivery.body,
+            message_id=f"{consumer.name}:{delivery.sequence}",
+            headers={
+                "Patchwright-Reason": error.reason.replace("\n", " "),
+                "Patchwright-Subject": delivery.subject,
+                "Patchwright-Sequence": str(delivery.sequence),
+                "Patchwright-Delivered": str(delivery.delivered),
+                "Patchwright-Trace": telemetry.trace_id(),
+            },
+        )
+        if job_id and consumer.policy.tells_user:
+            failed = JobFailed(
+                job_id=job_id,
+                stage=consumer.name,
+                reason=error.reason,
+                advice=error.advice,
+                trace_id=telemetry.trace_id(),
+                sequence=delivery.sequence,
+            )
+            await self._bus.emit(JOB_FAILED, failed, step=f"failed:{delivery.sequence}")
+        await self._tell(message, "+TERM")
+
+    async def _tell(self, message: Msg, verb: str) -> None:
+        """Acknowledge and wait until the server has taken it (nats-py waits only for ACK).
+
+        https://docs.nats.io/reference/reference-protocols/nats_api_reference#acknowledging-messages
+        """
+        try:
+            await self._bus.client.request(message.reply, verb.encode(), timeout=TIMEOUT)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            log.warning("%s not confirmed: %r", verb.partition(" ")[0], error)
+
+
+@asynccontextmanager
+async def _kept_alive(message: Msg, consumer: Consumer) -> AsyncIterator[None]:
+    """Hold off redelivery while the handler runs, within the consumer's time limit."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(consumer.ack_wait / 3)
+            try:
+                await message.in_progress()
+            except (nats.errors.Error, OSError) as error:
+                log.warning("heartbeat not sent: %r", error)
+
+    heart = asyncio.create_task(beat())
+    try:
+        async with asyncio.timeout(consumer.time_limit):
+            yield
+    except TimeoutError as error:
+        raise Retry(f"took over {consumer.time_limit:.0f} s") from error
+    finally:
+        heart.cancel()
+
+
+async def _leave_encoded(message: NatsMessage) -> bytes:
+    return message.body
+
+
+def _later(delay: float) -> str:
+    """A negative acknowledgement with a delay, which the server reads in nanoseconds."""
+    return f'-NAK {{"delay": {int(delay * 1e9)}}}'
+
+
+def _describe(error: Exception) -> str:
+    return error.reason if isinstance(error, Retry) else type(error).__name__

@@ -1,0 +1,117 @@
+"""Starting and stopping a service: connection, checks, signals, one exit path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+import stamina
+from faststream.nats import NatsBroker
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from patchwright_common import telemetry, topology
+from patchwright_common.bus import Bus
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.messaging import Deliveries
+
+log = logging.getLogger(__name__)
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads from its environment, in `main.py` and nowhere else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PATCHWRIGHT_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222", description="Where NATS listens; several by commas."
+    )
+    log_level: str = Field(default="INFO", description="Python's level names.")
+    otel_exporter_otlp_endpoint: str = Field(
+        default="",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans go (OTLP over HTTP); empty: nowhere.",
+    )
+    otel_exporter_otlp_traces_endpoint: str = Field(
+        default="",
+        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="The same for traces alone, as a full URL.",
+    )
+
+
+@dataclass(frozen=True)
+class Service:
+    """A connected service, ready to attach its consumers to."""
+
+    broker: NatsBroker
+    bus: Bus
+    deliveries: Deliveries
+
+
+@asynccontextmanager
+async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Service]:
+    """Connect, check the topology, and close in order. Waits for NATS as long as it takes."""
+    export = bool(
+        settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint
+    )
+    provider = telemetry.set_up(name, export=export, level=settings.log_level)
+    broker = NatsBroker(
+        [url.strip() for url in settings.nats_url.split(",")],
+        name=f"patchwright-{name}",
+        inbox_prefix=f"_INBOX_{name}",
+        connect_timeout=2,
+        reconnect_time_wait=1,
+        max_reconnect_attempts=-1,
+        allow_reconnect=True,
+        graceful_timeout=10.0,
+        logger=logging.getLogger("faststream"),
+    )
+    try:
+        async for attempt in stamina.retry_context(
+            on=_not_ready, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
+        ):
+            with attempt:
+                client = await broker.connect()
+                bus = Bus(client)
+                await topology.check(bus.js, name)
+        yield Service(broker, bus, Deliveries(bus))
+    finally:
+        await broker.stop()
+        await asyncio.to_thread(provider.shutdown)
+
+
+def _not_ready(error: Exception) -> bool:
+    ours = (nats.errors.Error, nats.errors.NoServersError, TimeoutError, OSError, Retry)
+    if isinstance(error, ours):
+        log.warning("waiting for NATS: %s", error or type(error).__name__)
+        return True
+    return False
+
+
+def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service to its end; a mistake of the operator is one line and exit code 1."""
+    try:
+        asyncio.run(serve())
+    except Permanent as error:
+        sys.exit(f"{error.reason} {error.advice}".strip())
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        sys.exit("These settings do not fit:\n  " + "\n  ".join(lines))
+
+
+async def until_stopped() -> None:
+    """Return at SIGTERM or SIGINT, so that `async with` can put everything away."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

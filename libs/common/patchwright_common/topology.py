@@ -1,0 +1,106 @@
+"""Makes the brokers match `flow.py`, idempotently; and lets a service check that they do.
+
+Only `just topology` creates anything. A service that found its durable missing and
+made it would make it with defaults, and one with a wrong filter binds silently.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nats.js import api
+from nats.js.errors import BucketNotFoundError, NotFoundError
+
+from patchwright_common import flow
+from patchwright_common.errors import Retry
+
+if TYPE_CHECKING:
+    from nats.js import JetStreamContext
+
+
+async def ensure(js: JetStreamContext, *, replicas: int = 1) -> list[str]:
+    """Create or update everything; returns a line for each thing done."""
+    done = [await _ensure_stream(js, stream, replicas) for stream in flow.STREAMS]
+    done += [await _ensure_bucket(js, bucket, replicas) for bucket in flow.BUCKETS]
+    for consumer in flow.consumers():
+        # add_consumer updates an existing durable, and refuses what cannot be changed.
+        await js.add_consumer(flow.route_of(consumer).stream.name, _consumer_config(consumer))
+        done.append(f"consumer {consumer.name}")
+    return done
+
+
+async def check(js: JetStreamContext, service: str) -> None:
+    """Raises `Retry` naming what is missing or different for `service`."""
+    for consumer in flow.consumers(service):
+        stream = flow.route_of(consumer).stream.name
+        try:
+            found = (await js.consumer_info(stream, consumer.name)).config
+        except NotFoundError as error:
+            raise Retry(f"consumer {consumer.name} is missing: run `just topology`") from error
+        filters = tuple(found.filter_subjects or [found.filter_subject or ""])
+        if filters != consumer.subjects or found.max_deliver != -1:
+            raise Retry(f"consumer {consumer.name} differs from flow.py: run `just topology`")
+
+
+async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: int) -> str:
+    config = api.StreamConfig(
+        name=stream.name,
+        description=stream.about,
+        subjects=list(stream.subjects),
+        retention=api.RetentionPolicy.LIMITS,
+        # A full stream refuses new work; dropping the oldest would lose requests.
+        discard=api.DiscardPolicy.NEW,
+        max_age=stream.max_age,
+        max_bytes=stream.max_bytes,
+        duplicate_window=stream.duplicate_window,
+        num_replicas=replicas,
+        allow_direct=False,
+    )
+    try:
+        await js.stream_info(stream.name)
+    except NotFoundError:
+        await js.add_stream(config)
+        return f"stream {stream.name} made"
+    await js.update_stream(config)
+    return f"stream {stream.name} up to date"
+
+
+async def _ensure_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> str:
+    name, about = bucket.name, bucket.about
+    try:
+        if bucket.kind == "kv":
+            await js.key_value(name)
+        else:
+            await js.object_store(name)
+    except (BucketNotFoundError, NotFoundError):
+        if bucket.kind == "kv":
+            # Not `direct`: a follower may answer with the past, and claims decide by reads.
+            kv = api.KeyValueConfig(
+                bucket=name,
+                description=about,
+                history=bucket.history,
+                replicas=replicas,
+                direct=False,
+            )
+            await js.create_key_value(kv)
+        else:
+            objects = api.ObjectStoreConfig(
+                description=about, ttl=bucket.max_age or None, replicas=replicas
+            )
+            await js.create_object_store(name, config=objects)
+        return f"bucket {name} made"
+    return f"bucket {name} is there"
+
+
+def _consumer_config(consumer: flow.Consumer) -> api.ConsumerConfig:
+    single = len(consumer.subjects) == 1
+    return api.ConsumerConfig(
+        durable_name=consumer.name,
+        description=consumer.about,
+        ack_policy=api.AckPolicy.EXPLICIT,
+        ack_wait=consumer.ack_wait,
+        max_deliver=-1,
+        max_ack_pending=consumer.max_ack_pending,
+        filter_subject=consumer.subjects[0] if single else None,
+        filter_subjects=None if single else list(consumer.subjects),
+    )

@@ -1,0 +1,1 @@
+"""GitHub's REST API with our errors: what triage and publisher share."""

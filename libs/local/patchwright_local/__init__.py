@@ -1,0 +1,1 @@
+"""The local stack: its supervisor and the commands behind just."""

@@ -1,0 +1,266 @@
+"""The commands behind `just`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from patchwright_common import flow as flow_map
+from patchwright_common.errors import Permanent
+from patchwright_local import doctor as doctor_module
+from patchwright_local import replay as replay_module
+from patchwright_local import state
+from patchwright_local.demo import Demo, person_token
+from patchwright_local.processes import StartError
+from patchwright_local.settings import LocalSettings
+from patchwright_local.show import Log
+from patchwright_local.stack import make_topology
+from patchwright_local.stack import up as stack_up
+from patchwright_runner.sandbox import image as sandbox_image
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+START_LIMIT = 90.0
+"""Seconds that `demo` waits for the stack that it started."""
+
+Sandbox = Annotated[str, typer.Option(help="docker, bubblewrap or auto.")]
+
+
+@app.command()
+def up(
+    sandbox: Sandbox = "",
+    jaeger: Annotated[bool, typer.Option(help="Use the real Jaeger, through Docker.")] = False,
+) -> None:
+    """Run the whole stack in the foreground; Ctrl-C stops everything."""
+    _run(lambda: _up(_settings(sandbox), Console(), jaeger=jaeger))
+
+
+async def _up(settings: LocalSettings, console: Console, *, jaeger: bool) -> None:
+    folder = state.Folder(settings.home.absolute())
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    environment = dict(os.environ)
+    starting = stack_up(settings, folder, Log(console), environment=environment, jaeger=jaeger)
+    async with contextlib.AsyncExitStack() as running:
+        entering = asyncio.create_task(running.enter_async_context(starting))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((entering, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            entering.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await entering
+            return
+        _describe(console, entering.result())
+        await stopped
+        console.print("\nStopping …")
+
+
+def _describe(console: Console, stack: state.Stack) -> None:
+    console.print("\n[bold green]Patchwright is up.[/]  Ctrl-C stops it.")
+    rows = {
+        "GitHub": stack.github_url or "the real one",
+        "Webhooks": stack.webhook_url,
+        "Traces": stack.trace_url,
+        "NATS": stack.nats_url,
+        "Sandbox": stack.sandbox,
+        "Model": "scripted: set ANTHROPIC_API_KEY for Claude" if stack.scripted else "Claude",
+    }
+    for name, value in rows.items():
+        console.print(f"  {name:9} {value}", highlight=False)
+    console.print()
+
+
+@app.command()
+def demo(sandbox: Sandbox = "") -> None:
+    """File a demo issue and watch it become a pull request; starts the stack if need be."""
+    console = Console()
+    settings = _settings(sandbox)
+    folder = state.Folder(settings.home.absolute())
+    stack = state.running(folder)
+    if stack and sandbox not in ("", "auto", stack.sandbox):
+        console.print(f"The stack runs with {stack.sandbox}; restarting it with {sandbox}.")
+        _stop(stack)
+        stack = None
+    if stack is None:
+        stack = _start(folder, sandbox, console)
+
+    async def watch() -> None:
+        if not await Demo(stack, person_token(folder), console).run():
+            raise typer.Exit(1)
+
+    _run(watch)
+
+
+def _start(folder: state.Folder, sandbox: str, console: Console) -> state.Stack:
+    """Start `up` in the background and wait until it is ready."""
+    folder.make()
+    log = folder.root / "up.log"
+    option = [f"--sandbox={sandbox}"] if sandbox else []
+    with log.open("w") as output, console.status("Starting the local stack …"):
+        child = subprocess.Popen(
+            (sys.executable, "-m", "patchwright_local", "up", *option),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_LIMIT
+        began = time.monotonic()
+        while time.monotonic() < deadline:
+            stack = state.running(folder)
+            if stack:
+                seconds = time.monotonic() - began
+                console.print(f"The local stack is up after {seconds:.1f} s.", highlight=False)
+                return stack
+            if child.poll() is not None:
+                last = log.read_text().strip().rpartition("\n")[2]
+                console.print(f"[red]{last}[/]", highlight=False)
+                raise typer.Exit(1)
+            time.sleep(0.05)
+    child.terminate()
+    console.print(f"[red]The stack did not come up in {START_LIMIT:.0f} s; see {log}[/]")
+    raise typer.Exit(1)
+
+
+@app.command()
+def down() -> None:
+    """Stop the stack that `up` or `demo` started."""
+    stack = state.running(state.Folder(_settings("").home.absolute()))
+    if stack is None:
+        typer.echo("Nothing is running.")
+        return
+    _stop(stack)
+    typer.echo("Stopped. Data stays in .patchwright; delete the folder to begin anew.")
+
+
+def _stop(stack: state.Stack) -> None:
+    try:
+        stack.stop()
+    except TimeoutError:
+        typer.echo(f"It does not stop: kill -9 {stack.pid}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="A service, or nothing for all.")] = "",
+    follow: Annotated[bool, typer.Option(help="Go on as lines come.")] = True,
+) -> None:
+    """Show what the services say."""
+    folder = state.Folder(_settings("").home.absolute())
+    files = sorted(folder.logs.glob(f"{name or '*'}.log"))
+    if not files:
+        typer.echo("No log yet: `just up` or `just demo` makes them.", err=True)
+        raise typer.Exit(1)
+    console = Console()
+    show = Log(console)
+    command = ("tail", "-v", "-n", "50", *(["-F"] if follow else []), *map(str, files))
+    show, current = Log(Console()), ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        try:
+            for line in tail.stdout or ():
+                header = re.fullmatch(r"==> .*/([\w-]+)\.log <==\n", line)
+                if header:
+                    current = header[1]
+                elif line.strip():
+                    show(current, line.rstrip("\n"))
+        except KeyboardInterrupt:
+            tail.terminate()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can do: sandboxes, control groups, keys set or not."""
+    settings = _settings("")
+    console = Console()
+
+    async def examine() -> None:
+        findings = await doctor_module.examine(settings)
+        marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}
+        for finding in findings:
+            console.print(
+                f"  {marks[finding.ok]} {finding.name:16} {finding.detail}", highlight=False
+            )
+        if any(finding.ok is False for finding in findings):
+            raise typer.Exit(1)
+
+    _run(examine)
+
+
+@app.command()
+def flow() -> None:
+    """Print the map of events: every route with its payload, producers and consumers."""
+    typer.echo(flow_map.table())
+
+
+@app.command()
+def topology(
+    nats_url: Annotated[str, typer.Option(envvar="PATCHWRIGHT_NATS_URL")] = "",
+    replicas: Annotated[int, typer.Option(help="Copies of each stream in a cluster.")] = 1,
+) -> None:
+    """Make streams, consumers and buckets match the map; safe to repeat."""
+
+    async def make() -> None:
+        for line in await make_topology(nats_url or _nats_url(), replicas=replicas):
+            typer.echo(line)
+
+    _run(make)
+
+
+@app.command()
+def replay(
+    sequence: Annotated[int, typer.Argument(help="The message's number in its stream.")],
+    stream: Annotated[str, typer.Option(help="github or events.")] = "github",
+    new: Annotated[bool, typer.Option("--new", help="As a new request: a new attempt.")] = False,
+) -> None:
+    """Send a stored delivery or event again."""
+
+    async def again() -> None:
+        typer.echo(await replay_module.replay(_nats_url(), stream, sequence, as_new=new))
+
+    _run(again)
+
+
+@app.command()
+def image() -> None:
+    """Build the sandbox's image for Docker, if it is not there."""
+    raise typer.Exit(sandbox_image.main([]))
+
+
+def _nats_url() -> str:
+    settings = _settings("")
+    stack = state.running(state.Folder(settings.home.absolute()))
+    return stack.nats_url if stack else f"nats://127.0.0.1:{settings.nats_port}"
+
+
+def _settings(sandbox: str) -> LocalSettings:
+    try:
+        return LocalSettings(**({"sandbox": sandbox} if sandbox else {}))
+    except ValidationError as error:
+        for problem in error.errors():
+            typer.echo(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it; what the operator can mend is one line and exit code 1."""
+    try:
+        asyncio.run(work())
+    except (StartError, Permanent) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (OSError, TimeoutError) as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,93 @@
+"""Says what this machine can do for Patchwright, without printing a secret."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchwright_local.settings import LocalSettings
+from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
+from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
+from patchwright_runner.sandbox.protocol import Availability
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`ok` None: neither good nor bad, only good to know."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+async def examine(settings: LocalSettings) -> list[Finding]:
+    """Everything worth knowing, sandboxes first tried for real."""
+    docker = await DockerBackend("doctor", DockerSettings(environment=dict(os.environ))).available()
+    bubblewrap = await BubblewrapBackend("doctor").available()
+    return [
+        _python(),
+        _program("git", "--version"),
+        _sandbox("docker", docker),
+        _sandbox("bubblewrap", bubblewrap),
+        Finding(
+            "a sandbox",
+            docker.ok or bubblewrap.ok,
+            "jobs can run" if docker.ok or bubblewrap.ok else "apt-get install bubblewrap",
+        ),
+        _cgroups(),
+        _user_namespaces(),
+        _set("model key", settings.real_model, "ANTHROPIC_API_KEY", "the model is scripted"),
+        _set(
+            "GitHub App",
+            settings.real_github,
+            "PATCHWRIGHT_GITHUB_APP_ID",
+            "the GitHub stand-in is used",
+        ),
+        *(Finding(name, False, "is missing beside the App's id") for name in settings.missing()),
+    ]
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    return Finding("Python", sys.version_info >= (3, 11), f"{version}, 3.11 or later is needed")
+
+
+def _program(name: str, *arguments: str) -> Finding:
+    if shutil.which(name) is None:
+        return Finding(name, False, f"apt-get install {name}")
+    said = subprocess.run(
+        (name, *arguments), capture_output=True, text=True, timeout=10, check=False
+    )
+    return Finding(name, said.returncode == 0, said.stdout.strip())
+
+
+def _sandbox(name: str, found: Availability) -> Finding:
+    return Finding(name, found.ok or None, found.detail)
+
+
+def _cgroups() -> Finding:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        version, place = "v2", root
+    elif (root / "memory").exists():
+        version, place = "v1", root / "memory"
+    else:
+        return Finding("control groups", None, "none: bubblewrap limits each process only")
+    writable = "writable" if os.access(place, os.W_OK) else "not writable: limits per process only"
+    return Finding("control groups", None, f"{version}, {writable}")
+
+
+def _user_namespaces() -> Finding:
+    said = subprocess.run(
+        ("unshare", "--user", "true"), capture_output=True, timeout=10, check=False
+    )
+    works = "work" if said.returncode == 0 else "do not work: bubblewrap then needs root"
+    return Finding("user namespaces", None, works)
+
+
+def _set(name: str, there: bool, variable: str, otherwise: str) -> Finding:
+    return Finding(name, None, "set" if there else f"{variable} is not set: {otherwise}")

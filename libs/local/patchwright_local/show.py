@@ -1,0 +1,43 @@
+"""How the stack's lines look in a terminal: time, labelled colour, text."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.text import Text
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "white")
+LEVELS = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
+
+
+class Log:
+    """Prints each line once, with its process's name in its colour."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._colours: dict[str, str] = {}
+
+    def __call__(self, name: str, line: str) -> None:
+        """Show one line of one process."""
+        colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+        text = Text(f"{name:>9} ", style=colour)
+        text.append("│ ", style="dim")
+        text.append_text(readable(line))
+        self._console.print(text, soft_wrap=True, highlight=False)
+
+
+def readable(line: str) -> Text:
+    """A service's JSON line as people read it; anything else as it is, without its escapes."""
+    try:
+        fields = json.loads(line)
+        text = Text(f"{fields['time'][11:23]} ", style="dim")
+        text.append(fields["text"], style=LEVELS.get(fields["level"], ""))
+    except (ValueError, KeyError, TypeError):
+        return Text.from_ansi(line)
+    for name in ("job", "trace"):
+        if name in fields:
+            text.append(f"  {name}={fields[name]}", style="dim")
+    if "error" in fields:
+        text.append("\n" + fields["error"], style="red")
+    return text

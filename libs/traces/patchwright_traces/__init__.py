@@ -1,0 +1,1 @@
+"""A small trace store and viewer: OTLP in, a list and a waterfall out."""

@@ -1,0 +1,1 @@
+"""Takes in GitHub's webhooks and decides which of them are jobs."""

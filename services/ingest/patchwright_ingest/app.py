@@ -1,0 +1,143 @@
+"""The webhook's endpoint: verify, store, answer. Nothing behind the bus is called."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from opentelemetry.trace import SpanKind
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from patchwright_common import telemetry
+from patchwright_common.bus import Bus
+from patchwright_common.errors import Retry
+from patchwright_common.flow import DELIVERY_RECEIVED, PW_DELIVERIES
+from patchwright_ingest.webhook import (
+    BODY_LIMIT,
+    RefusedError,
+    Webhook,
+    check_envelope,
+    check_signature,
+    read,
+)
+
+log = logging.getLogger(__name__)
+
+BODY_TIMEOUT = 10.0
+"""Seconds for the sender to hand over the body; GitHub itself gives up after 10."""
+PUBLISH_TIMEOUT = 1.5
+"""Seconds until a silent bus is answered with 503, well inside GitHub's 10."""
+OBJECT_TIMEOUT = 7.0
+"""Seconds to store a body too large for a message."""
+HEADER_ROOM = 16 * 1024
+"""Bytes of a message that are left to its headers."""
+BODY_REFERENCE = "Patchwright-Body-Sha256"
+"""Header of a message whose body is in the object store `PW_DELIVERIES`."""
+
+
+class Ingest:
+    """The endpoints. `secret` returns the webhook secret, or None while it is not known yet."""
+
+    def __init__(self, bus: Bus, secret: Callable[[], SecretStr | None]) -> None:
+        self._bus = bus
+        self._secret = secret
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/webhooks/github", self.receive, methods=["POST"]),
+                Route("/healthz", self.health),
+                Route("/readyz", self.ready),
+            ]
+        )
+
+    async def health(self, _request: Request) -> Response:
+        """The process answers."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        """Webhooks can be taken in: the secret is known and the bus is there."""
+        missing = [
+            name
+            for name, there in (
+                ("webhook secret", self._secret() is not None),
+                ("NATS", self._bus.client.is_connected),
+            )
+            if not there
+        ]
+        status = "waiting for " + " and ".join(missing) if missing else "ok"
+        return JSONResponse({"status": status}, 503 if missing else 200)
+
+    async def receive(self, request: Request) -> Response:
+        """202 after JetStream's PubAck, or a status with a reason; never a stack trace."""
+        attributes = {telemetry.DELIVERY_ID: request.headers.get("x-github-delivery", "")[:64]}
+        with telemetry.span("receive webhook", kind=SpanKind.SERVER, attributes=attributes):
+            try:
+                return await self._receive(request)
+            except RefusedError as refused:
+                telemetry.fail(refused.reason)
+                return JSONResponse({"error": refused.reason}, refused.status)
+            except Retry as retry:
+                log.warning("delivery not stored: %s", retry.reason)
+                telemetry.fail(retry.reason)
+                reason = "the event bus is not available; redeliver later"
+                return JSONResponse({"error": reason}, 503)
+
+    async def _receive(self, request: Request) -> Response:
+        headers = request.headers
+        check_envelope(headers)
+        secret = self._secret()
+        if secret is None:
+            raise Retry("the webhook secret is not known yet")
+        body = await _bounded_body(request)
+        check_signature(secret.get_secret_value().encode(), body, headers["x-hub-signature-256"])
+        webhook = read(headers, body)
+        if webhook.event == "ping":
+            return JSONResponse({"status": "pong"})
+        await self._store(webhook)
+        return JSONResponse(
+            {"status": "accepted", "delivery": webhook.delivery_id, "trace": telemetry.trace_id()},
+            202,
+        )
+
+    async def _store(self, webhook: Webhook) -> None:
+        if not self._bus.client.is_connected:
+            raise Retry("not connected to NATS")
+        body, headers = webhook.body, dict(webhook.headers)
+        if len(body) > self._bus.client.max_payload - HEADER_ROOM:
+            try:
+                async with asyncio.timeout(OBJECT_TIMEOUT):
+                    headers[BODY_REFERENCE] = await self._bus.put(PW_DELIVERIES, body)
+            except TimeoutError:
+                raise Retry("the object store is too slow") from None
+            body = b""
+        await self._bus.publish(
+            DELIVERY_RECEIVED,
+            (webhook.event, webhook.action, webhook.repository_id),
+            body,
+            message_id=webhook.delivery_id,
+            headers=headers,
+            timeout=PUBLISH_TIMEOUT,
+        )
+
+
+async def _bounded_body(request: Request) -> bytes:
+    """The raw body, read no further than the limit. Raises `RefusedError`: 400, 408, 413."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise RefusedError(413, f"the body is larger than {BODY_LIMIT} bytes")
+    except TimeoutError:
+        raise RefusedError(408, "the body did not arrive in time") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "the body was cut off") from None
+    return bytes(body)

@@ -1,0 +1,115 @@
+"""Composition roots of ingest and triage: the only file here that reads the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import uvicorn
+from pydantic import Field, SecretStr
+
+from patchwright_common import flow
+from patchwright_common.claims import Claims
+from patchwright_common.credentials import Vault
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_github.session import client
+from patchwright_ingest.app import Ingest
+from patchwright_ingest.repositories import GitHubRepositories
+from patchwright_ingest.triage import Triage
+from patchwright_ingest.trigger import LABEL, Mention
+
+log = logging.getLogger(__name__)
+
+SECRET_RETRY = 1.0
+"""Seconds between two questions to the vault while the webhook secret is not known."""
+
+
+class IngestSettings(ServiceSettings):
+    """Where the webhook listens."""
+
+    ingest_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    ingest_port: int = Field(default=8080, description="Port to listen on.")
+
+
+class TriageSettings(ServiceSettings):
+    """How the App is addressed."""
+
+    github_api_url: str = Field(default="https://api.github.com", description="GitHub's REST API.")
+    app_slug: str = Field(
+        default="patchwright", description="The App's name, as people mention it."
+    )
+    label: str = Field(default=LABEL, description="The label that makes an issue a request.")
+
+
+class WebhookSecret:
+    """Asked from the vault until it answers, then kept in memory alone."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._value: SecretStr | None = None
+
+    def __call__(self) -> SecretStr | None:
+        """The secret, or None while it is not known."""
+        return self._value
+
+    async def learn(self) -> None:
+        """Return when the secret is known."""
+        while self._value is None:
+            try:
+                self._value = await self._vault.webhook_secret()
+            except (Retry, Permanent) as error:
+                log.warning("waiting for the webhook secret: %s", error.reason)
+                await asyncio.sleep(SECRET_RETRY)
+        log.info("ready")
+
+
+async def serve_ingest() -> None:
+    """Run the webhook's endpoint until told to stop."""
+    settings = IngestSettings()
+    async with connected("ingest", settings) as service:
+        secret = WebhookSecret(Vault(service.bus, "ingest"))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                Ingest(service.bus, secret).app(),
+                host=settings.ingest_host,
+                port=settings.ingest_port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=10,
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            learning = tasks.create_task(secret.learn())
+            await server.serve()
+            learning.cancel()
+
+
+async def serve_triage() -> None:
+    """Run triage's consumers until told to stop."""
+    settings = TriageSettings()
+    async with (
+        connected("triage", settings) as service,
+        client(settings.github_api_url) as github,
+    ):
+        repositories = GitHubRepositories(github, Vault(service.bus, "triage"))
+        claims = await Claims.open(service.bus.js)
+        mention = Mention(settings.app_slug)
+        handlers = Triage(service.bus, claims, repositories, mention, settings.label)
+        attach = service.deliveries.attach
+        attach(service.broker, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery)
+        attach(service.broker, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested)
+        attach(service.broker, flow.TRIAGE_JOB_FINISHED, handlers.on_finished)
+        await service.broker.start()
+        log.info("ready")
+        await until_stopped()
+
+
+def ingest() -> None:
+    """Entry point of `patchwright-ingest`."""
+    run(serve_ingest)
+
+
+def triage() -> None:
+    """Entry point of `patchwright-triage`."""
+    run(serve_triage)

@@ -1,0 +1,139 @@
+"""Consumers that turn deliveries into jobs and let one job an issue run at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from patchwright_common import telemetry
+from patchwright_common.bus import Bus
+from patchwright_common.claims import Claims
+from patchwright_common.errors import Retry
+from patchwright_common.events import (
+    JobFinished,
+    JobReadied,
+    JobRequested,
+    Remark,
+    Repository,
+)
+from patchwright_common.flow import JOB_READIED, JOB_REQUESTED, PW_DELIVERIES
+from patchwright_common.messaging import Delivery
+from patchwright_ingest.app import BODY_REFERENCE
+from patchwright_ingest.attempts import Attempts, Queue, assign
+from patchwright_ingest.trigger import Ignored, Mention, Payload, Trigger, find, read
+
+log = logging.getLogger(__name__)
+
+REPLAY = "patchwright-replay"
+"""Header by which an operator sends a stored delivery as new: any id that was not used before."""
+
+
+class Repositories(Protocol):
+    """What triage wants to know from GitHub."""
+
+    async def may_write(self, payload: Payload, login: str) -> bool:
+        """Whether this person can push to the repository."""
+        ...
+
+    async def head(self, payload: Payload) -> str:
+        """The commit at the head of the default branch; zeros when there is none."""
+        ...
+
+    async def conversation(self, trigger: Trigger) -> tuple[Remark, ...]:
+        """The issue's comments as they stood when the job was requested."""
+        ...
+
+
+class Triage:
+    """Handlers; every one may run twice."""
+
+    def __init__(
+        self, bus: Bus, claims: Claims, repositories: Repositories, mention: Mention, label: str
+    ) -> None:
+        self._bus = bus
+        self._claims = claims
+        self._repositories = repositories
+        self._mention = mention
+        self._label = label
+
+    async def on_delivery(self, delivery: Delivery) -> None:
+        """A delivery becomes a job, or a reason why not."""
+        event = delivery.subject.split(".")[2]
+        body = delivery.body
+        if digest := delivery.headers.get(BODY_REFERENCE.lower()):
+            body = await self._bus.get(PW_DELIVERIES, digest)
+        trigger = find(event, read(body), mention=self._mention, label=self._label)
+        if isinstance(trigger, Ignored):
+            _ignore(trigger.reason)
+            return
+        if not await self._repositories.may_write(trigger.payload, trigger.payload.sender.login):
+            _ignore(f"{trigger.payload.sender.login} has no write access")
+            return
+        replay = delivery.headers.get(REPLAY, "")
+        delivery_id = replay or delivery.headers.get("x-github-delivery", "")
+        attempt = await self._attempt(trigger, delivery_id, replay=bool(replay))
+        with telemetry.job(f"{trigger.key}-{attempt}"):
+            await self._request(trigger, attempt, delivery_id)
+
+    async def _attempt(self, trigger: Trigger, delivery_id: str, *, replay: bool) -> int:
+        key = f"trigger.{trigger.key}"
+        before = await self._claims.read(key, Attempts) or Attempts()
+        latest = await self._claims.outcome(f"{trigger.key}-{len(before.deliveries)}")
+
+        def step(current: Attempts | None) -> Attempts:
+            if (current or Attempts()) != before:
+                raise Retry("another delivery of the same trigger is being counted", after=0.1)
+            return assign(before, delivery_id, at=trigger.at, replay=replay, latest=latest)
+
+        after = await self._claims.change(key, Attempts, step)
+        return after.of(delivery_id) or 1
+
+    async def _request(self, trigger: Trigger, attempt: int, delivery_id: str) -> None:
+        payload = trigger.payload
+        requested = JobRequested(
+            job_id=f"{trigger.key}-{attempt}",
+            repository=Repository(
+                id=payload.repository.id,
+                full_name=payload.repository.full_name,
+                clone_url=payload.repository.clone_url,
+                default_branch=payload.repository.default_branch,
+                installation_id=payload.installation.id,
+            ),
+            issue_number=payload.issue.number,
+            title=payload.issue.title,
+            body=payload.issue.body or "",
+            sender=payload.sender.login,
+            request=trigger.request,
+            conversation=await self._repositories.conversation(trigger),
+            base=await self._repositories.head(payload),
+            attempt=attempt,
+            delivery_id=delivery_id,
+            requested_at=datetime.now(UTC),
+        )
+        created = await self._bus.emit(JOB_REQUESTED, requested, step="requested", once=True)
+        log.info("job requested" if created else "the job is known already")
+
+    async def on_requested(self, delivery: Delivery) -> None:
+        """Queue the job behind the others of its issue, and let the first one run."""
+        job = delivery.read(JobRequested)
+        await self._ready(job, lambda queue: queue.with_job(job.job_id))
+
+    async def on_finished(self, delivery: Delivery) -> None:
+        """Let the issue's next job run."""
+        finished = delivery.read(JobFinished)
+        job = await self._bus.job(finished.job_id)
+        await self._ready(job, lambda queue: queue.without_job(job.job_id))
+
+    async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
+        key = f"queue.{job.repository.id}-{job.issue_number}"
+        queue = await self._claims.change(key, Queue, lambda before: change(before or Queue()))
+        if queue.head:
+            # Published again each time: after a crash in between, nobody else would.
+            await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
+
+
+def _ignore(reason: str) -> None:
+    log.info("no job: %s", reason)
+    telemetry.note(telemetry.REASON, reason)

@@ -1,0 +1,107 @@
+"""What a webhook must be to be let in: pure checks on raw bytes and headers.
+
+https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BODY_LIMIT = 25 * 1024 * 1024
+"""Bytes; GitHub sends no larger payload."""
+
+KEPT_HEADERS = (
+    "content-type",
+    "user-agent",
+    "x-github-delivery",
+    "x-github-event",
+    "x-github-hook-id",
+    "x-github-hook-installation-target-id",
+    "x-github-hook-installation-target-type",
+    "x-hub-signature-256",
+)
+"""Stored with the delivery; everything else that a sender adds is dropped."""
+
+_NAME = re.compile(r"[a-z][a-z_]{0,63}")
+_GUID = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+
+class RefusedError(Exception):
+    """The delivery is not let in: an HTTP status and a reason for its sender."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A verified delivery. `action` and `repository_id` are `none` where the event has none."""
+
+    delivery_id: str
+    event: str
+    action: str
+    repository_id: str
+    body: bytes
+    headers: dict[str, str]
+
+
+def check_envelope(headers: Mapping[str, str]) -> None:
+    """What can be refused before the body is read. Raises `RefusedError`: 400, 401, 413, 415."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError(415, "the content type must be application/json")
+    length = headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise RefusedError(400, "content-length is not a number")
+    if int(length) > BODY_LIMIT:
+        raise RefusedError(413, f"the body is larger than {BODY_LIMIT} bytes")
+    if not _NAME.fullmatch(headers.get("x-github-event", "")):
+        raise RefusedError(400, "x-github-event is missing or not an event's name")
+    if not _GUID.fullmatch(headers.get("x-github-delivery", "")):
+        raise RefusedError(400, "x-github-delivery is missing or not an id")
+    if not headers.get("x-hub-signature-256"):
+        raise RefusedError(401, "x-hub-signature-256 is missing")
+
+
+def check_signature(secret: bytes, body: bytes, signature: str) -> None:
+    """HMAC-SHA256 over the raw body, in constant time. Raises `RefusedError` (401)."""
+    expected = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
+        raise RefusedError(401, "the signature does not match")
+
+
+def read(headers: Mapping[str, str], body: bytes) -> Webhook:
+    """The delivery, of a body whose signature was checked. Raises `RefusedError` (400)."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "the body is not JSON") from None
+    if not isinstance(payload, dict):
+        raise RefusedError(400, "the body is not a JSON object")
+    return Webhook(
+        delivery_id=headers["x-github-delivery"],
+        event=headers["x-github-event"],
+        action=_action(payload),
+        repository_id=_repository_id(payload),
+        body=body,
+        headers={name: headers[name] for name in KEPT_HEADERS if name in headers},
+    )
+
+
+def _action(payload: dict[str, Any]) -> str:
+    action = payload.get("action")
+    return action if isinstance(action, str) and _NAME.fullmatch(action) else "none"
+
+
+def _repository_id(payload: dict[str, Any]) -> str:
+    repository = payload.get("repository")
+    number = repository.get("id") if isinstance(repository, dict) else None
+    return str(number) if type(number) is int and number >= 0 else "none"

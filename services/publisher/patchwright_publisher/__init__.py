@@ -1,0 +1,1 @@
+"""The only writer to GitHub: comments, branches and pull requests."""

@@ -1,0 +1,124 @@
+"""The few things that the publisher does on GitHub, each safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import httpx2 as httpx
+
+from patchwright_common.events import JobRequested
+from patchwright_github.session import RefusedError, Session
+from patchwright_publisher.pull_request import Draft
+
+UNPROCESSABLE = 422
+
+
+@dataclass(frozen=True)
+class Posted:
+    """Something visible on GitHub; `at` is GitHub's clock."""
+
+    id: int
+    url: str
+    at: datetime
+
+
+OpenSession = Callable[[JobRequested], Awaitable[Session]]
+
+
+class GitHub:
+    """GitHub for one job. `bot` is the login under which the App writes."""
+
+    def __init__(self, open_session: OpenSession, job: JobRequested, bot: str) -> None:
+        self._open = open_session
+        self._job = job
+        self._bot = bot
+        self._path = f"repos/{job.repository.full_name}"
+
+    async def comments_with(self, marker: str) -> list[int]:
+        """Ids of the App's own comments on the issue that hold `marker`, oldest first."""
+        session = await self._open(self._job)
+        # Two hours of slack for clocks; `since` looks at the last update.
+        since = self._job.requested_at.timestamp() - 7200
+        stamp = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"{self._path}/issues/{self._job.issue_number}/comments?per_page=100&since={stamp}"
+        return sorted(
+            [
+                int(comment["id"])
+                async for comment in session.pages(path)
+                if (comment.get("user") or {}).get("login") == self._bot
+                and marker in (comment.get("body") or "")
+            ]
+        )
+
+    async def comment(self, text: str) -> Posted:
+        """Write a new comment on the issue."""
+        session = await self._open(self._job)
+        path = f"{self._path}/issues/{self._job.issue_number}/comments"
+        return _posted(await session.post(path, {"body": text}))
+
+    async def edit(self, comment_id: int, text: str) -> Posted | None:
+        """Replace a comment's text; None when somebody deleted the comment."""
+        session = await self._open(self._job)
+        path = f"{self._path}/issues/comments/{comment_id}"
+        try:
+            return _posted(await session.patch(path, {"body": text}))
+        except RefusedError as refused:
+            if refused.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    async def delete(self, comment_id: int) -> None:
+        """Delete a comment of ours."""
+        session = await self._open(self._job)
+        await session.delete(f"{self._path}/issues/comments/{comment_id}")
+
+    async def pull_request(self, head: str) -> Posted | None:
+        """The pull request of a branch, open or not."""
+        session = await self._open(self._job)
+        owner = self._job.repository.full_name.partition("/")[0]
+        query = f"head={quote(f'{owner}:{head}', safe='')}&state=all"
+        found = await session.get(f"{self._path}/pulls?{query}")
+        return _posted(found[0]) if found else None
+
+    async def open(self, draft: Draft) -> Posted:
+        """Open the pull request, or find the one that an earlier try has opened."""
+        existing = await self.pull_request(draft.head)
+        if existing:
+            return existing
+        session = await self._open(self._job)
+        body = {
+            "title": draft.title,
+            "body": draft.body,
+            "head": draft.head,
+            "base": draft.base,
+            "maintainer_can_modify": True,
+        }
+        try:
+            return _posted(await session.post(f"{self._path}/pulls", body))
+        except RefusedError as refused:
+            existing = await self.pull_request(draft.head)
+            if refused.status == UNPROCESSABLE and existing:
+                return existing
+            raise
+
+    async def has_branch(self, name: str) -> bool:
+        """Whether the branch is there."""
+        session = await self._open(self._job)
+        try:
+            await session.get(f"{self._path}/git/ref/heads/{quote(name)}")
+        except RefusedError as refused:
+            if refused.status == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
+
+
+def _posted(answer: dict[str, str]) -> Posted:
+    return Posted(
+        id=int(answer["id"]),
+        url=answer["html_url"],
+        at=datetime.fromisoformat(answer["updated_at"]),
+    )

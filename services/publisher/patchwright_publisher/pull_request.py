@@ -1,0 +1,155 @@
+"""What is written to GitHub for a job: names, titles, texts. Pure; idempotent by the job's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from patchwright_common.events import (
+    AnswerProduced,
+    ChangeProduced,
+    JobFailed,
+    JobProgressed,
+    JobRequested,
+    JobStarted,
+)
+from patchwright_publisher.text import COMMENT_LIMIT, harmless, one_line, shortened
+
+TITLE_LIMIT = 120
+"""Characters; GitHub takes 256, lists show about this many."""
+STATUS = {"A": "added", "M": "modified", "D": "deleted", "T": "type changed"}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pull request to open."""
+
+    title: str
+    body: str
+    head: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How the App presents itself. `trace_url` holds `{trace_id}`, or is empty."""
+
+    app: str
+    label: str
+    trace_url: str = ""
+
+
+def branch_of(job: JobRequested) -> str:
+    """The job's one branch: `patchwright/<issue>-<trigger>-<attempt>`."""
+    return "patchwright/" + job.job_id.removeprefix(f"{job.repository.id}-")
+
+
+def marker_of(job_id: str, mark: str) -> str:
+    """The invisible line by which the publisher knows its comment again.
+
+    `mark` is an HMAC that only the vault can make, so no text can claim to be ours.
+    """
+    return f"<!-- patchwright:{job_id}:{mark} -->"
+
+
+class Texts:
+    """Renders the templates. Agent-written parts are made harmless on the way in."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("patchwright_publisher"),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            autoescape=False,  # noqa: S701  Markdown: `harmless` does what escaping cannot
+        )
+        self._templates.filters |= {
+            "money": money,
+            "duration": duration,
+            "cell": lambda path: one_line(path.replace("`", "'"), limit=200),
+            "status": lambda letter: STATUS.get(letter, letter),
+        }
+
+    def requested(self) -> str:
+        """The acknowledgement."""
+        return self._render("status", state="requested")
+
+    def started(self, job: JobRequested, event: JobStarted) -> str:
+        """A runner is at it."""
+        return self._render(
+            "status",
+            state="started",
+            base=job.base,
+            sandbox=one_line(event.sandbox, limit=40),
+            epoch=event.epoch,
+        )
+
+    def progressed(self, event: JobProgressed) -> str:
+        """What the last turn did."""
+        doing = one_line(event.doing, limit=200)
+        return self._render(
+            "status", state="progressed", turn=event.turn, doing=doing, spent=event.spent
+        )
+
+    def opened(self, event: ChangeProduced, url: str) -> str:
+        """The comment beside a pull request."""
+        summary = harmless(event.summary, limit=5_000)
+        return self._render("pull_request_opened", url=url, summary=summary, spent=event.spent)
+
+    def answer(self, event: AnswerProduced) -> str:
+        """The agent's answer."""
+        return self._render("answer", answer=harmless(event.answer), spent=event.spent)
+
+    def failure(self, event: JobFailed, *, branch: str) -> str:
+        """What happened, what was not harmed, what to do next. `branch`: where work waits."""
+        return self._render(
+            "failure",
+            reason=harmless(event.reason, limit=2_000),
+            advice=harmless(event.advice, limit=2_000),
+            branch=branch,
+            label=self._voice.label,
+            app=self._voice.app,
+        )
+
+    def draft(self, job: JobRequested, event: ChangeProduced) -> Draft:
+        """The pull request; its title is the issue's, which a person wrote."""
+        body = self._render(
+            "pull_request",
+            summary=harmless(event.summary),
+            issue=job.issue_number,
+            files=event.files,
+            model=one_line(event.model, limit=60),
+            spent=event.spent,
+            sender=job.sender,
+        )
+        return Draft(
+            title=one_line(job.title, limit=TITLE_LIMIT) or f"Resolve issue {job.issue_number}",
+            body=body,
+            head=branch_of(job),
+            base=job.repository.default_branch,
+        )
+
+    def signed(self, text: str, *, job_id: str, trace_id: str, marker: str) -> str:
+        """`text` with the trace, the job and the marker under it, within GitHub's limit."""
+        url = self._voice.trace_url.format(trace_id=trace_id) if self._voice.trace_url else ""
+        footer = self._render(
+            "footer", trace_id=trace_id, trace_url=url, job_id=job_id, marker=marker
+        )
+        return shortened(text, COMMENT_LIMIT - len(footer) - 2) + "\n\n" + footer
+
+    def _render(self, name: str, **values: Any) -> str:
+        return self._templates.get_template(f"{name}.md.j2").render(**values).strip()
+
+
+def money(dollars: float) -> str:
+    """`$0.0123` below ten cents, else `$1.23`."""
+    return f"${dollars:.4f}" if dollars < 0.1 else f"${dollars:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 5 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

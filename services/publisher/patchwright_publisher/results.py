@@ -1,0 +1,192 @@
+"""Makes a job's one result visible on GitHub. Every step may be repeated by anybody.
+
+The first final event that reaches `PW_CLAIMS` decides (`Claims.decide`); whoever
+comes second completes the first one's result instead of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from patchwright_common import telemetry
+from patchwright_common.bus import Bus
+from patchwright_common.claims import Claims, Kind, Outcome
+from patchwright_common.credentials import TokenRequest, Vault
+from patchwright_common.errors import Permanent
+from patchwright_common.events import (
+    AnswerProduced,
+    ChangeProduced,
+    JobFailed,
+    JobFinished,
+    JobRequested,
+)
+from patchwright_common.flow import JOB_FINISHED, PW_CHANGES, PW_EVENTS
+from patchwright_github.session import RefusedError
+from patchwright_publisher.branch import push, verify
+from patchwright_publisher.comment import OneComment
+from patchwright_publisher.github import GitHub, OpenSession, Posted
+from patchwright_publisher.pull_request import Texts, branch_of, marker_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The result as it is visible: which kind it became, and where."""
+
+    kind: Kind
+    posted: Posted
+
+
+class Results:
+    """Decides, completes and reports."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        claims: Claims,
+        vault: Vault,
+        texts: Texts,
+        *,
+        open_session: OpenSession,
+        bot: str,
+    ) -> None:
+        self._bus = bus
+        self._claims = claims
+        self._vault = vault
+        self._texts = texts
+        self._open_session = open_session
+        self._bot = bot
+
+    # --- the three final events --------------------------------------------------------
+
+    async def change(self, event: ChangeProduced, sequence: int) -> None:
+        """A pull request, if the change may be pushed and nothing was decided before."""
+        if await self._stale(event.job_id, event.epoch):
+            return
+        if await self._claims.outcome(event.job_id) is None:
+            # Checked before it is decided: a change that may not be pushed ends as a failure.
+            job = await self._bus.job(event.job_id)
+            bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
+            with telemetry.span("verify change"):
+                await verify(job, event, bundle, token=await self._token(job))
+        await self._settle(event.job_id, Outcome(kind="pull_request", sequence=sequence))
+
+    async def answer(self, event: AnswerProduced, sequence: int) -> None:
+        """The agent's answer, if nothing was decided before."""
+        if not await self._stale(event.job_id, event.epoch):
+            await self._settle(event.job_id, Outcome(kind="answer", sequence=sequence))
+
+    async def failure(self, event: JobFailed, sequence: int) -> None:
+        """A failure, if nothing was decided before or what was decided cannot be completed."""
+        if event.epoch is not None and await self._stale(event.job_id, event.epoch):
+            return
+        failed = Outcome(kind="failure", sequence=sequence)
+        if event.sequence is not None:
+            await self._claims.replace(event.job_id, event.sequence, failed)
+        await self._settle(event.job_id, failed)
+
+    async def finish(self, job_id: str, outcome: Outcome) -> None:
+        """Complete a decided result and say so; harmless when that has happened already."""
+        job = await self._bus.job(job_id)
+        if outcome.reported_at is None:
+            with telemetry.span("show result", attributes={telemetry.RESULT: outcome.kind}):
+                shown = await self._show(job, outcome)
+            outcome = await self._claims.report(
+                job_id, kind=shown.kind, url=shown.posted.url, at=shown.posted.at
+            )
+        finished = JobFinished(job_id=job_id, result=outcome.kind, url=outcome.url)
+        await self._bus.emit(JOB_FINISHED, finished, step="finished")
+        log.info("%s: %s", outcome.kind, outcome.url)
+
+    # --- how ---------------------------------------------------------------------------
+
+    async def _stale(self, job_id: str, epoch: int) -> bool:
+        claim = await self._claims.claim(job_id)
+        if claim is not None and claim.epoch == epoch:
+            return False
+        log.info("epoch %d of the job was overtaken; its result is dropped", epoch)
+        return True
+
+    async def _settle(self, job_id: str, proposed: Outcome) -> None:
+        await self.finish(job_id, await self._claims.decide(job_id, proposed))
+
+    async def _show(self, job: JobRequested, outcome: Outcome) -> Shown:
+        body = await self._bus.stored(PW_EVENTS, outcome.sequence)
+        if body is None:
+            raise Permanent("The event that decided the result is no longer stored.")
+        if outcome.kind == "pull_request":
+            return await self._show_change(job, ChangeProduced.model_validate_json(body))
+        if outcome.kind == "answer":
+            text = self._texts.answer(AnswerProduced.model_validate_json(body))
+            return Shown("answer", await self._final_comment(job, text))
+        return await self._show_failure(job, JobFailed.model_validate_json(body))
+
+    async def _show_change(self, job: JobRequested, event: ChangeProduced) -> Shown:
+        github = self._github(job)
+        draft = self._texts.draft(job, event)
+        existing = await github.pull_request(draft.head)
+        if existing is None:
+            bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
+            await push(job, event, bundle, branch=draft.head, token=await self._token(job))
+            with telemetry.span("open pull request") as span:
+                existing = await github.open(draft)
+                span.set_attribute(telemetry.CHANGE_URL, existing.url)
+        return await self._point_to(existing, job, self._texts.opened(event, existing.url))
+
+    async def _point_to(self, opened: Posted, job: JobRequested, text: str) -> Shown:
+        """The pull request is the result, even where the issue takes no comment any more."""
+        at = opened.at
+        try:
+            at = (await self._final_comment(job, text)).at
+        except RefusedError as refused:
+            log.warning("no comment beside the pull request: %s", refused.reason)
+        return Shown("pull_request", Posted(opened.id, opened.url, at))
+
+    async def _show_failure(self, job: JobRequested, event: JobFailed) -> Shown:
+        github = self._github(job)
+        branch = branch_of(job)
+        opened = await github.pull_request(branch)
+        if opened:
+            # The attempt that gave up had opened it after all: two results would be one too many.
+            text = f"### ✅ {opened.url}\nIt was opened, though a later step had trouble."
+            return await self._point_to(opened, job, text)
+        waiting = branch if await github.has_branch(branch) else ""
+        text = self._texts.failure(event, branch=waiting)
+        return Shown("failure", await self._final_comment(job, text))
+
+    async def _final_comment(self, job: JobRequested, text: str) -> Posted:
+        comment, sign = await self.comment(job)
+        posted = await comment.write(sign(text), final=True)
+        if posted is None:
+            raise AssertionError("a final comment is always posted")
+        return posted
+
+    async def comment(self, job: JobRequested) -> tuple[OneComment, Callable[[str], str]]:
+        """The job's comment, and what signs a text for it."""
+        marker = marker_of(job.job_id, await self._vault.mark(job.job_id))
+        trace_id = telemetry.trace_id()
+
+        def sign(text: str) -> str:
+            return self._texts.signed(text, job_id=job.job_id, trace_id=trace_id, marker=marker)
+
+        return OneComment(self._github(job), self._claims, job.job_id, marker), sign
+
+    def _github(self, job: JobRequested) -> GitHub:
+        return GitHub(self._open_session, job, self._bot)
+
+    async def _token(self, job: JobRequested) -> SecretStr:
+        return await self._vault.token(token_request(job))
+
+
+def token_request(job: JobRequested) -> TokenRequest:
+    """Which token a job's writes need."""
+    return TokenRequest(
+        installation_id=job.repository.installation_id,
+        repository_id=job.repository.id,
+        job_id=job.job_id,
+    )

@@ -1,0 +1,31 @@
+"""The agents: programs that work on a task in a sandbox until they have something to show."""
+
+from __future__ import annotations
+
+from patchwright_runner.agent.claude import ClaudeAgent
+from patchwright_runner.agent.model import Patience
+from patchwright_runner.agent.protocol import (
+    Agent,
+    AgentResult,
+    Budget,
+    Observer,
+    Remark,
+    Task,
+    ToolCall,
+    Turn,
+    Usage,
+)
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "Budget",
+    "ClaudeAgent",
+    "Observer",
+    "Patience",
+    "Remark",
+    "Task",
+    "ToolCall",
+    "Turn",
+    "Usage",
+]

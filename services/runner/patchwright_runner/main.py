@@ -1,0 +1,127 @@
+"""The runner's composition root: the only file here that reads the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from patchwright_common.claims import Claims
+from patchwright_common.credentials import Vault
+from patchwright_common.errors import Permanent
+from patchwright_common.flow import RUNNER_JOB_READIED
+from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
+from patchwright_runner.agent.protocol import Agent, Budget
+from patchwright_runner.change import Author
+from patchwright_runner.mirror import Mirror
+from patchwright_runner.pull import PullLoop
+from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
+from patchwright_runner.sandbox.choose import NoSandbox, choose
+from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
+from patchwright_runner.sandbox.image import DEFAULT_IMAGE
+from patchwright_runner.sandbox.protocol import Backend, Limits
+from patchwright_runner.work import Runner, Workshop
+
+log = logging.getLogger(__name__)
+
+
+class RunnerSettings(ServiceSettings):
+    """Where jobs run, with which model, and where they must stop."""
+
+    runner_id: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Stays the same across restarts, so that leftovers are found again.",
+    )
+    data: Path = Field(default=Path("~/.local/share/patchwright"), description="Mirrors live here.")
+    sandbox: Literal["auto", "docker", "bubblewrap"] = Field(
+        default="auto", description="auto: docker where an engine and the image are there."
+    )
+    sandbox_image: str = Field(default=DEFAULT_IMAGE, description="The image, for docker.")
+    sandbox_runtime: str = Field(default="", description="The engine's runtime, such as runsc.")
+    jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
+    model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
+    model_url: str = Field(
+        default=BASE_URL, validation_alias="ANTHROPIC_BASE_URL", description="The Messages API."
+    )
+    budget_turns: int = Field(default=50, ge=1, description="Replies of the model for one job.")
+    budget_tokens: int = Field(default=2_000_000, ge=1, description="Tokens for one job.")
+    budget_dollars: float = Field(default=5.0, gt=0, description="By list prices, for one job.")
+    budget_seconds: float = Field(default=1800.0, gt=0, description="Wall time of the agent.")
+    author_name: str = Field(default="Patchwright", description="Of the commits.")
+    author_email: str = Field(default="patchwright[bot]@users.noreply.github.com")
+
+
+async def pick_backend(settings: RunnerSettings) -> Backend:
+    """The sandbox that works here. Raises `Permanent` saying what to install."""
+    docker = DockerSettings(
+        image=settings.sandbox_image,
+        runtime=settings.sandbox_runtime or None,
+        environment=dict(os.environ),
+    )
+    backends = (
+        DockerBackend(settings.runner_id, docker),
+        BubblewrapBackend(settings.runner_id),
+    )
+    try:
+        return await choose(settings.sandbox, backends)
+    except NoSandbox as error:
+        raise Permanent(str(error)) from None
+
+
+async def serve() -> None:
+    """Run until told to stop."""
+    settings = RunnerSettings()
+    backend = await pick_backend(settings)
+    async with connected("runner", settings) as service:
+        removed = await backend.sweep()
+        if removed:
+            log.info("removed %d boxes that an earlier crash left", removed)
+        vault = Vault(service.bus, "runner")
+
+        async def make_agent() -> Agent:
+            return ClaudeAgent(
+                api_key=await vault.model_key(),
+                model=settings.model,
+                base_url=settings.model_url,
+                budget=Budget(
+                    turns=settings.budget_turns,
+                    tokens=settings.budget_tokens,
+                    dollars=settings.budget_dollars,
+                    seconds=settings.budget_seconds,
+                ),
+            )
+
+        workshop = Workshop(
+            name=f"{settings.runner_id}-{secrets.token_hex(3)}",
+            bus=service.bus,
+            claims=await Claims.open(service.bus.js),
+            vault=vault,
+            mirror=Mirror(settings.data.expanduser() / "mirrors"),
+            backend=backend,
+            limits=Limits(),
+            make_agent=make_agent,
+            model=settings.model,
+            author=Author(settings.author_name, settings.author_email),
+        )
+        loop = PullLoop(service.bus, service.deliveries, RUNNER_JOB_READIED, settings.jobs)
+        pulling = asyncio.create_task(loop.run(Runner(workshop).on_readied))
+        log.info("ready with the %s sandbox", backend.name)
+        stopping = asyncio.create_task(until_stopped())
+        await asyncio.wait((pulling, stopping), return_when=asyncio.FIRST_COMPLETED)
+        pulling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await pulling
+
+
+def main() -> None:
+    """Entry point of `patchwright-runner`."""
+    run(serve)

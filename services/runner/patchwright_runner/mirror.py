@@ -1,0 +1,264 @@
+"""One bare repository per GitHub repository, fetched incrementally, borrowed from by boxes.
+
+Objects are never collected as garbage, because running boxes read them without a lock. What
+a job starts from stays under `refs/patchwright/base/`, which also tells without a network
+that it is there, whole. The token reaches git by its environment only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from patchwright_common.errors import Permanent, Retry
+from patchwright_runner.git import GitFailed, git
+
+_FETCH_SECONDS = 24 * 3600.0
+"""A backstop: the caller's own limit ends a fetch sooner."""
+_LOCAL_SECONDS = 60.0
+_LOCK_POLL_SECONDS = 0.05
+_SHA = re.compile(r"[0-9a-f]{40}")
+_BASES = "refs/patchwright/base"
+
+_SETTINGS = {
+    "http.followRedirects": "false",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "30",
+    "fetch.fsckObjects": "true",
+    "fetch.writeCommitGraph": "false",
+    "transfer.bundleURI": "false",
+    **{
+        # Flaws that old tools left in well-known histories and that harm nobody.
+        f"fetch.fsck.{flaw}": "ignore"
+        for flaw in (
+            "badEmail",
+            "badTimezone",
+            "badDateOverflow",
+            "missingEmail",
+            "missingNameBeforeEmail",
+            "missingSpaceBeforeDate",
+            "missingSpaceBeforeEmail",
+            "zeroPaddedDate",
+            "zeroPaddedFilemode",
+            "multipleAuthors",
+        )
+    },
+}
+
+_BROKEN = re.compile(
+    r"not a git repository|bad object|is corrupt|unable to read (tree|sha1)|broken (ref|link)|"
+    r"index file .* is too small|did not send all necessary objects|"
+    r"pack .*(invalid|far too short)|bad config|inflate",
+    re.IGNORECASE,
+)
+_STATUS = re.compile(r"returned error: (\d{3})|HTTP (\d{3})")
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """All mirrors beneath `root`, which belongs to us alone (they may be private)."""
+
+    def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        """`environment`: proxy and certificate variables for git, if the network needs any."""
+        self._root = root
+        self._environment = dict(environment or {})
+
+    async def fetch(
+        self,
+        repository_id: int,
+        clone_url: str,
+        token: str | None,
+        *,
+        sha: str,
+        timeout: float = 600.0,
+    ) -> Path:
+        """The bare repository, with commit `sha` and its history in it.
+
+        Goes to the network only when it must. Raises Retry for what time may cure and
+        Permanent with a sentence for the maintainer; neither shows the token.
+        """
+        _check_request(clone_url, sha)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._fetch(repository_id, clone_url, token, sha)
+        except TimeoutError as error:
+            raise Retry(f"Fetching the repository took over {timeout:.0f} s.") from error
+
+    async def _fetch(self, repository_id: int, url: str, token: str | None, sha: str) -> Path:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._root / f"{repository_id}.git"
+        async with _locked(self._root / f"{repository_id}.lock") as lock:
+            remote = _Remote(path, url, token, self._environment, lock)
+            await _prepare(path)
+            if await _kept(path, sha):
+                return path
+            try:
+                await remote.fetch(sha)
+            except GitFailed as error:
+                if not _BROKEN.search(error.said):
+                    raise _failure(error, token) from None
+            else:
+                return path
+            log.warning("the mirror %s is broken and made anew", path)
+            await asyncio.to_thread(shutil.rmtree, path)
+            await _prepare(path)
+            try:
+                await remote.fetch(sha)
+            except GitFailed as error:
+                raise _failure(error, token) from None
+            return path
+
+
+class _Remote:
+    """One fetch into one mirror under its lock."""
+
+    def __init__(
+        self, path: Path, url: str, token: str | None, environment: Mapping[str, str], lock: int
+    ) -> None:
+        self._path = path
+        self._url = url
+        self._settings = {**_SETTINGS, **_authorization(token)}
+        self._environment = environment
+        self._lock = lock
+
+    async def fetch(self, commit: str) -> None:
+        """Get all branches, the commit by its id if none holds it, and keep it."""
+        await self._get("--prune", "+refs/heads/*:refs/heads/*")
+        if not await _is_commit(self._path, commit):
+            await self._get(f"+{commit}:{_BASES}/{commit}")
+        name = f"{_BASES}/{commit}"
+        await git("update-ref", name, commit, directory=self._path, timeout=_LOCAL_SECONDS)
+
+    async def _get(self, *rest: str) -> None:
+        """The lock goes to git as well, so that it holds while an orphaned git still writes."""
+        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        *options, refspec = rest
+        await git(
+            *("fetch", *quiet, *options, "--", self._url, refspec),
+            directory=self._path,
+            timeout=_FETCH_SECONDS,
+            settings=self._settings,
+            environment=self._environment,
+            descriptors=[self._lock],
+        )
+
+
+def _check_request(url: str, sha: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise Permanent("The repository's address is not a plain http or https address.")
+    if not _SHA.fullmatch(sha):
+        raise Permanent("The base commit is not a full commit id.")
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    return {"http.extraHeader": f"Authorization: Basic {basic}"}
+
+
+@asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[int]:
+    """An exclusive lock across tasks and processes; the kernel frees it with its last holder."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _prepare(path: Path) -> None:
+    """A usable repository: made whole in one rename, freed of what a killed git left."""
+    if _clean(path):
+        return
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.new-"))
+    try:
+        # World-readable objects: a box reads them as a user of its own.
+        options = ("--quiet", "--bare", "--template=", "--shared=0644")
+        await git("init", *options, directory=fresh, timeout=_LOCAL_SECONDS)
+        _publish(fresh, path)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+
+
+def _publish(fresh: Path, path: Path) -> None:
+    (fresh / "objects").chmod(0o755)
+    fresh.rename(path)
+
+
+def _clean(path: Path) -> bool:
+    """Whether there is a mirror; we hold the lock, so whoever left these files is dead."""
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*"):
+        for left in path.glob(pattern):
+            left.unlink(missing_ok=True)
+    for left in path.parent.glob(f"{path.name}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in path.glob("objects/tmp_objdir-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return path.exists()
+
+
+async def _kept(path: Path, sha: str) -> bool:
+    """Git writes a ref only after it has found everything that the commit needs."""
+    name = f"{_BASES}/{sha}"
+    return await _succeeds("rev-parse", "--verify", "--quiet", name, directory=path) and (
+        await _is_commit(path, sha)
+    )
+
+
+async def _is_commit(path: Path, sha: str) -> bool:
+    return await _succeeds("cat-file", "-e", f"{sha}^{{commit}}", directory=path)
+
+
+async def _succeeds(*arguments: str, directory: Path) -> bool:
+    try:
+        await git(*arguments, directory=directory, timeout=_LOCAL_SECONDS)
+    except GitFailed:
+        return False
+    return True
+
+
+def _failure(error: GitFailed, token: str | None) -> Retry | Permanent:
+    """What a failed fetch means. The token should be nowhere in git's text; make sure."""
+    said = error.said.strip()
+    if token:
+        said = said.replace(token, "***").replace(_authorization(token)["http.extraHeader"], "***")
+    status = _STATUS.search(said)
+    code = int(status[1] or status[2]) if status else 0
+    if code == 404 or "not found" in said.lower():
+        return Permanent(
+            "The repository was not found, or Patchwright has no access to it.",
+            advice="Check that the App is installed on this repository.",
+        )
+    if code == 403:
+        return Permanent(
+            "Access to the repository was denied.",
+            advice="Check that the App is not suspended and may read the repository's contents.",
+        )
+    if "fsck" in said.lower() or "error in object" in said.lower():
+        return Permanent(f"The repository holds objects that git refuses: {_last_line(said)}")
+    if "not our ref" in said or "couldn't find remote ref" in said:
+        return Permanent("The base commit does not exist in the repository any more.")
+    return Retry(f"Fetching the repository failed: {_last_line(said)}")
+
+
+def _last_line(said: str) -> str:
+    return said.rpartition("\n")[2][:300]

@@ -1,0 +1,172 @@
+"""What a sandbox is to everyone who uses one: the types, the limits and the promise.
+
+Getting a box (`Backend`) is kept apart from acting in it (`Sandbox`). Paths given to a
+sandbox are paths inside the box, absolute or relative to `WORKSPACE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from patchwright_common.errors import Retry
+
+WORKSPACE = "/workspace"
+HOME = "/home/agent"
+AGENT_ID = 10001
+"""User and group id of everything in the box; no account on the host has it."""
+
+
+class ToolError(Exception):
+    """The agent asked for something that cannot be done; the text is meant for the model."""
+
+
+class BoxLost(Retry):
+    """The box died under us (its wall deadline, memory, a stopped engine): start another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one box may use (the kernel holds it to that) and how much change may leave it."""
+
+    memory_bytes: int = 2 * 1024**3
+    """Memory of all processes together, the files in /workspace and /tmp included."""
+    processes: int = 512
+    cpus: float = 2.0
+    workspace_bytes: int = 1024**3
+    """Size of /workspace; /tmp and the home directory get `scratch_bytes` each."""
+    scratch_bytes: int = 256 * 1024**2
+    open_files: int = 4096
+    output_bytes: int = 64 * 1024
+    """How much of one command's output is kept: the first and the last half of it."""
+    wall_seconds: float = 2 * 3600
+    """The box ends itself after this, whatever its owner does."""
+    changed_files: int = 1000
+    """Files in the collected change, deletions included."""
+    changed_bytes: int = 20 * 1024**2
+    """Content of all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxSpec:
+    """One box to start."""
+
+    job_id: str
+    mirror: Path | None = None
+    """Bare repository whose objects the box may read; None for a box without history."""
+    limits: Limits = field(default_factory=Limits)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the clean environment of commands. Never a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one command ended."""
+
+    output: str
+    """Standard output and error as they were interleaved, head and tail kept."""
+    exit_code: int | None
+    """None when the time limit ended it; 128 + n when signal n did, as in a shell."""
+    truncated: bool = False
+    timed_out: bool = False
+    duration: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path that differs from the base, as the box reported it: validated, not trusted."""
+
+    path: str
+    mode: str | None
+    """Git's `100644`, `100755` or `120000` (content is the link's target); None: deleted."""
+    content: bytes = b""
+
+
+class Sandbox(Protocol):
+    """A running box. Every call has a time limit; cancelling a call ends it in the box too."""
+
+    async def run(self, command: str, *, timeout: float) -> Result:
+        """Run `command` with bash in the workspace, and end it after `timeout` seconds.
+
+        Nothing outlives its command: background processes, daemons too, are killed when it
+        ends. Calls queue: the box does one thing at a time.
+        """
+        ...
+
+    async def view(self, path: str, view_range: tuple[int, int] | None = None) -> str:
+        """Numbered lines of a file (1-based, end -1 = last) or two levels of a directory.
+
+        Raises ToolError, like the three below.
+        """
+        ...
+
+    async def create(self, path: str, text: str) -> str:
+        """Write `text` to a new or existing file, making parent directories."""
+        ...
+
+    async def str_replace(self, path: str, old: str, new: str) -> str:
+        """Replace the one occurrence of `old`."""
+        ...
+
+    async def insert(self, path: str, line: int, text: str) -> str:
+        """Insert `text` after line number `line`; 0 is the beginning."""
+        ...
+
+    async def checkout(self, base: str) -> None:
+        """Make the workspace a fresh clone at commit `base`: no remote, no copied objects."""
+        ...
+
+    def collect(self, base: str) -> AsyncIterator[Entry]:
+        """Stream what differs from commit `base`, whether it was committed or not.
+
+        Raises Permanent when the change is over a limit or holds a path that no
+        repository may have.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Kill everything in the box and leave nothing of it; may be called twice."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend works on this machine, for `choose` and for `just doctor`."""
+
+    ok: bool
+    detail: str
+    """A version when ok, else one sentence saying what is missing and what to do."""
+
+
+class Backend(Protocol):
+    """A way to get boxes on this machine."""
+
+    @property
+    def name(self) -> str:
+        """As settings and reports call it."""
+        ...
+
+    async def available(self) -> Availability:
+        """Never raises; answers within seconds."""
+        ...
+
+    async def start(self, spec: BoxSpec) -> Sandbox:
+        """A box ready for its first call. Raises BoxLost when it does not come up."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove what an earlier crash of this runner left; the number of boxes removed."""
+        ...

@@ -1,0 +1,132 @@
+"""The Sandbox protocol over a connection to a box, whichever way that box was started."""
+
+# ruff: noqa: D102 - the methods are documented in protocol.py
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from patchwright_common.errors import Permanent
+from patchwright_runner.sandbox.connection import Connection
+from patchwright_runner.sandbox.entries import Assembly
+from patchwright_runner.sandbox.inside.wire import Frame
+from patchwright_runner.sandbox.protocol import BoxLost, BoxSpec, Entry, Result
+
+_EDIT_SECONDS = 30.0
+_TREE_SECONDS = 300.0
+_MARGIN_SECONDS = 15.0
+"""What a command may take beyond its own limit: a grace period, a machine under load."""
+
+
+class RemoteBox:
+    """One running box; `destroy` removes whatever its backend made for it."""
+
+    def __init__(
+        self, connection: Connection, spec: BoxSpec, destroy: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._connection = connection
+        self._limits = spec.limits
+        self._destroy = destroy
+        self._turn = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self, command: str, *, timeout: float) -> Result:
+        header = {"op": "run", "timeout": timeout}
+        frame = await self._call(header, _encoded(command), timeout + _MARGIN_SECONDS)
+        return self._result(frame)
+
+    async def view(self, path: str, view_range: tuple[int, int] | None = None) -> str:
+        return await self._edit("view", path, range=view_range and list(view_range))
+
+    async def create(self, path: str, text: str) -> str:
+        return await self._edit("create", path, text)
+
+    async def str_replace(self, path: str, old: str, new: str) -> str:
+        return await self._edit("str_replace", path, old, new)
+
+    async def insert(self, path: str, line: int, text: str) -> str:
+        return await self._edit("insert", path, text, line=line)
+
+    async def checkout(self, base: str) -> None:
+        await self._call({"op": "checkout", "base": base}, b"", _TREE_SECONDS)
+
+    async def collect(self, base: str) -> AsyncIterator[Entry]:
+        header = {"op": "collect", "base": base, "most": self._limits.changed_bytes}
+        end = asyncio.get_running_loop().time() + _TREE_SECONDS
+        async with self._turn:
+            with self._connection.request(header) as request:
+                assembly = Assembly(self._limits)
+                while True:
+                    try:
+                        async with asyncio.timeout_at(end):
+                            frame = await request.next()
+                    except TimeoutError as error:
+                        raise Permanent("The change could not be collected in time.") from error
+                    if request.done:
+                        return
+                    entry = assembly.add(frame.header["item"], frame.payload)
+                    if entry is not None:
+                        yield entry
+
+    async def close(self) -> None:
+        """Idempotent, and finished even when the caller is cancelled meanwhile."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _close(self) -> None:
+        await self._connection.close()
+        await self._destroy()
+
+    async def _edit(self, tool: str, *texts: str, **rest: Any) -> str:
+        header = {"op": "edit", "tool": tool, "lengths": [len(text) for text in texts], **rest}
+        frame = await self._call(header, _encoded("".join(texts)), _EDIT_SECONDS)
+        return frame.payload.decode(errors="replace")
+
+    async def _call(self, header: dict[str, Any], payload: bytes, seconds: float) -> Frame:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(seconds):
+                    with self._connection.request(header, payload) as request:
+                        return await request.next()
+            except TimeoutError as error:
+                await self.close()
+                raise BoxLost("The sandbox did not answer in time.") from error
+
+    def _result(self, frame: Frame) -> Result:
+        about: dict[str, Any] = frame.header["result"]
+        if len(frame.payload) > self._limits.output_bytes + 1:
+            raise BoxLost("The sandbox sent more output than it may.")
+        return Result(
+            output=_joined(frame.payload, int(about["head"]), int(about["dropped"])),
+            exit_code=about["exit_code"],
+            truncated=about["dropped"] > 0,
+            timed_out=about["timed_out"],
+            duration=about["duration"],
+        )
+
+
+def _encoded(text: str) -> bytes:
+    """What a model writes may hold lone surrogates, which no encoding takes."""
+    return text.encode(errors="replace")
+
+
+def _joined(output: bytes, head: int, dropped: int) -> str:
+    if not dropped:
+        return output.decode(errors="replace")
+    first, last = output[:head].decode(errors="replace"), output[head:].decode(errors="replace")
+    return f"{first}\n[… {dropped} bytes left out …]\n{last}"

@@ -1,0 +1,105 @@
+"""A sandbox that holds nothing in: it truly runs commands, in a folder of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from patchwright_runner.sandbox.protocol import WORKSPACE, Entry, Result, ToolError
+
+
+@dataclass
+class LocalDirectorySandbox:
+    root: Path
+    commands: list[str] = field(default_factory=list)
+
+    async def run(self, command: str, *, timeout: float) -> Result:
+        self.commands.append(command)
+        started = time.monotonic()
+        process = await asyncio.create_subprocess_shell(
+            command,
+            cwd=self.root,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            return Result("", None, timed_out=True, duration=time.monotonic() - started)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        seconds = time.monotonic() - started
+        return Result(output.decode("utf-8", "replace"), process.returncode, duration=seconds)
+
+    async def view(self, path: str, view_range: tuple[int, int] | None = None) -> str:
+        file = self._inside(path)
+        if file.is_dir():
+            return "\n".join(sorted(entry.name for entry in file.iterdir()))
+        lines = self._read(file).splitlines()
+        first, last = view_range or (1, -1)
+        wanted = list(enumerate(lines, 1))[first - 1 : None if last == -1 else last]
+        return "\n".join(f"{number}\t{line}" for number, line in wanted)
+
+    async def create(self, path: str, text: str) -> str:
+        file = self._inside(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+        return f"Wrote {path}."
+
+    async def str_replace(self, path: str, old: str, new: str) -> str:
+        file = self._inside(path)
+        text = self._read(file)
+        if text.count(old) != 1:
+            raise ToolError(f"The text occurs {text.count(old)} times in {path}, not once.")
+        file.write_text(text.replace(old, new), "utf-8")
+        return f"Edited {path}."
+
+    async def insert(self, path: str, line: int, text: str) -> str:
+        file = self._inside(path)
+        lines = self._read(file).splitlines(keepends=True)
+        lines.insert(line, text)
+        file.write_text("".join(lines), "utf-8")
+        return f"Edited {path}."
+
+    async def checkout(self, base: str) -> None:
+        raise NotImplementedError
+
+    def collect(self, base: str) -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _inside(self, path: str) -> Path:
+        return self.root / path.removeprefix(WORKSPACE).lstrip("/")
+
+    @staticmethod
+    def _read(file: Path) -> str:
+        try:
+            return file.read_text("utf-8")
+        except OSError as error:
+            raise ToolError(f"{file.name} cannot be read: {error.strerror}") from None

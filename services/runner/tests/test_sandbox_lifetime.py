@@ -1,0 +1,172 @@
+"""The contract of a box, part four: it dies with its owner and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
+from patchwright_runner.sandbox.choose import NoSandbox, choose
+from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
+from patchwright_runner.sandbox.protocol import Availability, Backend, BoxLost, BoxSpec
+
+from .conftest import BACKENDS, LIMITS
+
+OWNER = """
+import asyncio, sys
+from patchwright_runner.sandbox.{module} import {kind}
+from patchwright_runner.sandbox.protocol import BoxSpec, Limits
+
+async def main():
+    limits = Limits(memory_bytes=192 << 20, workspace_bytes=1 << 20)
+    box = await {kind}(sys.argv[1]).start(BoxSpec("job-1", limits=limits))
+    marker = sys.argv[2]
+    asyncio.get_running_loop().call_later(1, lambda: print("running", flush=True))
+    await box.run(f"(setsid sleep {{marker}} &); trap '' TERM; exec -a {{marker}} sleep 600", timeout=600)
+
+asyncio.run(main())
+"""
+
+
+def _alive(marker: str) -> list[str]:
+    """Processes on this machine whose command line holds `marker`, ours aside."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marker.encode() in arguments and b"python" not in arguments[0]:
+            found.append(path.parent.name)
+    return found
+
+
+def _groups(runner_id: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"**/patchwright/{runner_id}/*/"))
+
+
+def _containers(runner_id: str) -> list[str]:
+    label = f"label=patchwright.runner={runner_id}"
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", label], capture_output=True, timeout=20
+    )
+    return listed.stdout.decode().split()
+
+
+async def _until(check, seconds: float) -> float:
+    began = time.monotonic()
+    while not check():
+        assert time.monotonic() - began < seconds
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+async def test_box_dies_when_its_runner_is_killed(backend: Backend, runner_id: str) -> None:
+    kind = BACKENDS[backend.name]
+    program = OWNER.format(module=backend.name, kind=kind.__name__)
+    marker = str(100_000 + os.getpid())
+    command = [sys.executable, "-c", program, runner_id, marker]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"running\n"
+        assert len(_alive(marker)) == 2
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        await _until(lambda: not _alive(marker), 5)
+    await _until(lambda: not _containers(runner_id), 5)
+    await backend.sweep()
+    assert _groups(runner_id) == []
+
+
+async def test_close_leaves_nothing(backend: Backend, runner_id: str) -> None:
+    marker = str(200_000 + os.getpid())
+    box = await backend.start(BoxSpec("job-1", limits=LIMITS))
+    call = asyncio.create_task(box.run(f"setsid sleep {marker} & sleep {marker}", timeout=600))
+    await _until(lambda: len(_alive(marker)) == 2, 5)
+    began = time.monotonic()
+    await box.close()
+    assert time.monotonic() - began < 5
+    with pytest.raises(BoxLost):
+        await call
+    assert (_alive(marker), _containers(runner_id), _groups(runner_id)) == ([], [], [])
+
+
+async def test_box_that_fails_to_start_leaves_nothing(backend: Backend, runner_id: str) -> None:
+    with pytest.raises((BoxLost, OSError)):
+        await backend.start(BoxSpec("job-1", mirror=Path("/nonexistent"), limits=LIMITS))
+    assert (_containers(runner_id), _groups(runner_id)) == ([], [])
+
+
+async def test_cancelled_start_leaves_nothing(backend: Backend, runner_id: str) -> None:
+    start = asyncio.create_task(backend.start(BoxSpec("job-1", limits=LIMITS)))
+    await asyncio.sleep(0.03)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await _until(lambda: not _containers(runner_id) and not _groups(runner_id), 5)
+
+
+async def test_sweep_removes_what_a_crash_left() -> None:
+    """A container outlives its runner when the engine was away; here it is simply made."""
+    backend = DockerBackend("test-crashed")
+    if not (await backend.available()).ok:
+        pytest.skip("needs Docker; the contract tests tell whether that is a failure")
+    image = DockerSettings().image
+    label = ("--label", "patchwright.runner=test-crashed")
+    left = ("docker", "run", "--detach", "--network", "none", *label, image, "sleep", "60")
+    assert subprocess.run(left, capture_output=True, timeout=30).returncode == 0
+    assert await backend.sweep() == 1
+    assert _containers("test-crashed") == []
+    assert await backend.sweep() == 0
+
+
+async def test_sweep_removes_empty_control_groups(runner_id: str) -> None:
+    backend = BubblewrapBackend(runner_id)
+    if backend._groups is None:
+        pytest.skip("no writable control groups here")
+    backend._groups.create("left", LIMITS)
+    assert len(_groups(runner_id)) > 0
+    assert await backend.sweep() == 1
+    assert _groups(runner_id) == []
+
+
+async def test_missing_docker_or_image_or_program_is_named() -> None:
+    nowhere = {"PATH": "/usr/bin:/bin:/usr/local/bin", "DOCKER_HOST": "tcp://127.0.0.1:9"}
+    away = await DockerBackend("test", DockerSettings(environment=nowhere)).available()
+    assert not away.ok
+    assert "Docker" in away.detail or "docker" in away.detail
+    missing = await DockerBackend("test", DockerSettings(image="patchwright-none:0")).available()
+    assert not missing.ok
+
+
+class Pretended:
+    """A backend that only says whether it works."""
+
+    def __init__(self, name: str, availability: Availability) -> None:
+        self.name = name
+        self._availability = availability
+
+    async def available(self) -> Availability:
+        return self._availability
+
+
+async def test_first_backend_that_works_is_chosen() -> None:
+    broken = Pretended("docker", Availability(False, "no engine"))
+    working = Pretended("bubblewrap", Availability(True, "0.8"))
+    assert await choose("auto", [broken, working]) is working
+    assert await choose("bubblewrap", [broken, working]) is working
+
+
+async def test_no_backend_is_an_error_that_says_why_and_what_to_do() -> None:
+    broken = Pretended("docker", Availability(False, "no engine answers"))
+    with pytest.raises(NoSandbox, match=r"no engine answers.*Install bubblewrap"):
+        await choose("auto", [broken])
+    with pytest.raises(NoSandbox, match="choose one of auto, docker"):
+        await choose("chroot", [broken])

@@ -1,0 +1,1 @@
+"""The only holder of long-lived credentials; mints short-lived tokens."""

@@ -1,0 +1,34 @@
+"""Who may ask for what: the whole policy on one screen.
+
+An installation token is scoped to one repository and to the permissions that the
+asker's purpose needs, in GitHub's names
+(https://docs.github.com/rest/authentication/permissions-required-for-github-apps).
+"""
+
+from __future__ import annotations
+
+TOKEN_PERMISSIONS: dict[str, dict[str, str]] = {
+    # Reads the thread, the branch's head and who the sender is.
+    "triage": {"contents": "read", "issues": "read", "metadata": "read"},
+    # Fetches the mirror. It can never write to GitHub.
+    "runner": {"contents": "read", "metadata": "read"},
+    # The only writer. No `workflows`: a change of a workflow file cannot be pushed.
+    "publisher": {
+        "contents": "write",
+        "issues": "write",
+        "metadata": "read",
+        "pull_requests": "write",
+    },
+}
+
+VERBS: dict[str, frozenset[str]] = {
+    "token": frozenset(TOKEN_PERMISSIONS),
+    "webhook-secret": frozenset({"ingest"}),
+    "model-key": frozenset({"runner"}),
+    "mark": frozenset({"publisher"}),
+}
+
+
+def allowed(caller: str, verb: str) -> bool:
+    """Whether `caller` may use `verb` at all."""
+    return caller in VERBS.get(verb, frozenset())

@@ -1,0 +1,1 @@
+"""A Messages API that plays a scripted conversation, for development and tests."""
