@@ -287,9 +287,8 @@ def table() -> str:
     for route in ROUTES:
         receivers = "<br>".join(f"`{c.name}`: {c.about}, {c.policy.name}" for c in route.consumers)
         payload = route.payload.__name__ if route.payload else "as received"
-        subject = route.pattern.replace("<", "‹").replace(">", "›")
         lines.append(
-            f"| {route.name} | `{subject}` | {payload} "
+            f"| {route.name} | `{route.pattern}` | {payload} "
             f"| {', '.join(route.producers)} | {receivers or '—'} |"
         )
     return "\n".join(lines)

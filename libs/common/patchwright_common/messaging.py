@@ -139,7 +139,7 @@ class Deliveries:
             except asyncio.CancelledError:
                 await asyncio.shield(self._tell(message, "-NAK"))
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  the last resort of every handler
                 # The broker redelivers after `ack_wait`: nothing is lost, only late.
                 telemetry.fail(type(error).__name__)
                 log.exception("%s could not be settled", delivery.subject)
@@ -171,7 +171,7 @@ class Deliveries:
             log.warning("%s: %s", delivery.consumer.name, error.reason)
             delay = error.after if error.after is not None else delay
         else:
-            log.exception("%s failed unexpectedly", delivery.consumer.name)
+            log.error("%s failed unexpectedly", delivery.consumer.name, exc_info=error)
         delay *= 1 + random.uniform(0, JITTER)  # noqa: S311  not for cryptography
         await self._tell(message, _later(delay))
 

@@ -58,7 +58,17 @@ def set_up(service: str, *, export: bool, level: str = "INFO") -> TracerProvider
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "docker", "urllib3", "nats", "faststream"):
+    for noisy in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+        "anthropic",
+        "docker",
+        "urllib3",
+        "nats",
+        "faststream",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return provider
 

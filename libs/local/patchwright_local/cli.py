@@ -246,8 +246,9 @@ def _nats_url() -> str:
 
 
 def _settings(sandbox: str) -> LocalSettings:
+    given: dict[str, Any] = {"sandbox": sandbox} if sandbox else {}
     try:
-        return LocalSettings(**({"sandbox": sandbox} if sandbox else {}))
+        return LocalSettings(**given)
     except ValidationError as error:
         for problem in error.errors():
             typer.echo(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 import nats
+from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy
 from rich.console import Console
 from rich.markup import escape
@@ -67,7 +68,7 @@ def story(subject: str, body: bytes) -> Step | None:
 
 
 def _diffstat(files: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{f['path']} +{f['additions']} −{f['deletions']}" for f in files)
+    return ", ".join(f"{f['path']} (+{f['additions']}/-{f['deletions']})" for f in files)
 
 
 class Demo:
@@ -167,14 +168,14 @@ class Demo:
                 contents.append(base64.b64decode(found["content"]))
             if contents[0] == contents[1]:
                 return False
-        return pull["state"] == "open"
+        return bool(pull["state"] == "open")
 
     async def _trace_id(self, job_id: str) -> str:
         client = await nats.connect(self._stack.nats_url)
         try:
             subject = f"pw.evt.job.finished.{job_id}"
             message = await client.jetstream().get_last_msg(PW_EVENTS.name, subject)
-            return (message.headers or {}).get("traceparent", "--").split("-")[1]
+            return str((message.headers or {}).get("traceparent", "--")).split("-")[1]
         finally:
             await client.close()
 
@@ -184,7 +185,7 @@ class Demo:
         client = await nats.connect(self._stack.nats_url, connect_timeout=5)
         found: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
-        async def note(message: nats.aio.msg.Msg) -> None:
+        async def note(message: Msg) -> None:
             await found.put((message.subject, message.data))
 
         async def stream() -> AsyncIterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""Sends a stored delivery or event again: what an operator does with the plain NATS CLI, shorter."""
+"""Sends a stored delivery or event again, as an operator can with the plain NATS CLI."""
 
 from __future__ import annotations
 

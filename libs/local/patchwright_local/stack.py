@@ -215,6 +215,7 @@ class LocalStack:
         }
         if not self._settings.real_model:
             runner["ANTHROPIC_BASE_URL"] = f"http://{HOST}:{self.ports.model}"
+            runner["PATCHWRIGHT_MODEL"] = "scripted"
         publisher = common | {"PATCHWRIGHT_TRACE_URL": self.trace_url + "/trace/{trace_id}"}
         ingest = common | {"PATCHWRIGHT_INGEST_PORT": str(self.ports.ingest)}
         environments = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fnmatch
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,25 +38,40 @@ class Change:
     path: str
 
 
-async def push(
-    job: JobRequested, event: ChangeProduced, bundle: bytes, *, branch: str, token: SecretStr
-) -> None:
-    """Push the change as `branch`. Raises `Permanent` before anything is written."""
-    with tempfile.TemporaryDirectory(prefix="patchwright-publisher-") as folder:
-        repository = Path(folder)
-        await _unpack(repository, job, event, bundle, token)
-        await _check(repository, job, event)
-        await _push(repository, job, branch, token)
+class Verified:
+    """A change that may be pushed, unpacked in a repository that lasts as long as the context."""
+
+    def __init__(self, repository: Path, job: JobRequested, token: SecretStr) -> None:
+        self._repository = repository
+        self._job = job
+        self._token = token
+
+    async def push(self, branch: str) -> None:
+        """Push it as `branch`, without force: what somebody has built upon it stays theirs."""
+        with telemetry.span("push branch", attributes={"vcs.ref.head.name": branch}):
+            try:
+                await git(
+                    "push", "--quiet", self._job.repository.clone_url,
+                    f"{_CHANGE}:refs/heads/{branch}",
+                    repository=self._repository, token=self._token, timeout=TRANSFER_TIMEOUT,
+                )  # fmt: skip
+            except GitError as error:
+                if "non-fast-forward" in error.stderr or "fetch first" in error.stderr:
+                    return
+                raise Permanent(f"GitHub refused the branch: {error.stderr}") from error
 
 
-async def verify(
+@asynccontextmanager
+async def verified(
     job: JobRequested, event: ChangeProduced, bundle: bytes, *, token: SecretStr
-) -> None:
-    """Only the checks of `push`, before the job's result is decided."""
+) -> AsyncIterator[Verified]:
+    """Unpack and check the bundle. Raises `Permanent` when it may not be pushed."""
     with tempfile.TemporaryDirectory(prefix="patchwright-publisher-") as folder:
         repository = Path(folder)
-        await _unpack(repository, job, event, bundle, token)
-        await _check(repository, job, event)
+        with telemetry.span("verify change"):
+            await _unpack(repository, job, event, bundle, token)
+            await _check(repository, job, event)
+        yield Verified(repository, job, token)
 
 
 async def _unpack(
@@ -128,17 +145,3 @@ def _refuse_large(listing: bytes, touched: set[str]) -> None:
         name, size = path.decode(errors="surrogateescape"), meta.split()[3]
         if name in touched and size.isdigit() and int(size) > FILE_BYTES:
             raise Permanent(f"`{name}` is larger than {FILE_BYTES // 2**20} MiB.")
-
-
-async def _push(repository: Path, job: JobRequested, branch: str, token: SecretStr) -> None:
-    # Without force: a branch that somebody has built upon meanwhile stays theirs.
-    with telemetry.span("push branch", attributes={"vcs.ref.head.name": branch}):
-        try:
-            await git(
-                "push", "--quiet", job.repository.clone_url, f"{_CHANGE}:refs/heads/{branch}",
-                repository=repository, token=token, timeout=TRANSFER_TIMEOUT,
-            )  # fmt: skip
-        except GitError as error:
-            if "non-fast-forward" in error.stderr or "fetch first" in error.stderr:
-                return
-            raise Permanent(f"GitHub refused the branch: {error.stderr}") from error

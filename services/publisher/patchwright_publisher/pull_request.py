@@ -96,7 +96,13 @@ class Texts:
     def opened(self, event: ChangeProduced, url: str) -> str:
         """The comment beside a pull request."""
         summary = harmless(event.summary, limit=5_000)
-        return self._render("pull_request_opened", url=url, summary=summary, spent=event.spent)
+        return self._render(
+            "pull_request_opened",
+            url=url,
+            number=url.rpartition("/")[2],
+            summary=summary,
+            spent=event.spent,
+        )
 
     def answer(self, event: AnswerProduced) -> str:
         """The agent's answer."""

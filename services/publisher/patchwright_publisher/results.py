@@ -7,7 +7,8 @@ comes second completes the first one's result instead of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -26,7 +27,7 @@ from patchwright_common.events import (
 )
 from patchwright_common.flow import JOB_FINISHED, PW_CHANGES, PW_EVENTS
 from patchwright_github.session import RefusedError
-from patchwright_publisher.branch import push, verify
+from patchwright_publisher.branch import Verified, verified
 from patchwright_publisher.comment import OneComment
 from patchwright_publisher.github import GitHub, OpenSession, Posted
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
@@ -68,13 +69,14 @@ class Results:
         """A pull request, if the change may be pushed and nothing was decided before."""
         if await self._stale(event.job_id, event.epoch):
             return
-        if await self._claims.outcome(event.job_id) is None:
-            # Checked before it is decided: a change that may not be pushed ends as a failure.
-            job = await self._bus.job(event.job_id)
-            bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
-            with telemetry.span("verify change"):
-                await verify(job, event, bundle, token=await self._token(job))
-        await self._settle(event.job_id, Outcome(kind="pull_request", sequence=sequence))
+        proposed = Outcome(kind="pull_request", sequence=sequence)
+        if await self._claims.outcome(event.job_id) is not None:
+            await self._settle(event.job_id, proposed)
+            return
+        # Checked before it is decided: a change that may not be pushed ends as a failure.
+        job = await self._bus.job(event.job_id)
+        async with self._verified(job, event) as change:
+            await self._settle(event.job_id, proposed, change)
 
     async def answer(self, event: AnswerProduced, sequence: int) -> None:
         """The agent's answer, if nothing was decided before."""
@@ -90,12 +92,15 @@ class Results:
             await self._claims.replace(event.job_id, event.sequence, failed)
         await self._settle(event.job_id, failed)
 
-    async def finish(self, job_id: str, outcome: Outcome) -> None:
-        """Complete a decided result and say so; harmless when that has happened already."""
+    async def finish(self, job_id: str, outcome: Outcome, change: Verified | None = None) -> None:
+        """Complete a decided result and say so; harmless when that has happened already.
+
+        `change` is what the outcome decides for, if it is at hand and verified.
+        """
         job = await self._bus.job(job_id)
         if outcome.reported_at is None:
             with telemetry.span("show result", attributes={telemetry.RESULT: outcome.kind}):
-                shown = await self._show(job, outcome)
+                shown = await self._show(job, outcome, change)
             outcome = await self._claims.report(
                 job_id, kind=shown.kind, url=shown.posted.url, at=shown.posted.at
             )
@@ -112,27 +117,40 @@ class Results:
         log.info("epoch %d of the job was overtaken; its result is dropped", epoch)
         return True
 
-    async def _settle(self, job_id: str, proposed: Outcome) -> None:
-        await self.finish(job_id, await self._claims.decide(job_id, proposed))
+    async def _settle(self, job_id: str, proposed: Outcome, change: Verified | None = None) -> None:
+        decided = await self._claims.decide(job_id, proposed)
+        own = decided.sequence == proposed.sequence
+        await self.finish(job_id, decided, change if own else None)
 
-    async def _show(self, job: JobRequested, outcome: Outcome) -> Shown:
+    @asynccontextmanager
+    async def _verified(self, job: JobRequested, event: ChangeProduced) -> AsyncIterator[Verified]:
+        bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
+        async with verified(job, event, bundle, token=await self._token(job)) as change:
+            yield change
+
+    async def _show(self, job: JobRequested, outcome: Outcome, change: Verified | None) -> Shown:
         body = await self._bus.stored(PW_EVENTS, outcome.sequence)
         if body is None:
             raise Permanent("The event that decided the result is no longer stored.")
         if outcome.kind == "pull_request":
-            return await self._show_change(job, ChangeProduced.model_validate_json(body))
+            return await self._show_change(job, ChangeProduced.model_validate_json(body), change)
         if outcome.kind == "answer":
             text = self._texts.answer(AnswerProduced.model_validate_json(body))
             return Shown("answer", await self._final_comment(job, text))
         return await self._show_failure(job, JobFailed.model_validate_json(body))
 
-    async def _show_change(self, job: JobRequested, event: ChangeProduced) -> Shown:
+    async def _show_change(
+        self, job: JobRequested, event: ChangeProduced, change: Verified | None
+    ) -> Shown:
         github = self._github(job)
         draft = self._texts.draft(job, event)
         existing = await github.pull_request(draft.head)
         if existing is None:
-            bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
-            await push(job, event, bundle, branch=draft.head, token=await self._token(job))
+            if change is not None:
+                await change.push(draft.head)
+            else:
+                async with self._verified(job, event) as again:
+                    await again.push(draft.head)
             with telemetry.span("open pull request") as span:
                 existing = await github.open(draft)
                 span.set_attribute(telemetry.CHANGE_URL, existing.url)

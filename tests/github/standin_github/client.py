@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -58,7 +58,7 @@ class StandinGitHub:
         self.api_url = f"{self.base_url}/api/v3"
         self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
 
-    async def __aenter__(self) -> StandinGitHub:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

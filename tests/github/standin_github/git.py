@@ -15,14 +15,20 @@ GIT_TIMEOUT = 60.0
 """Seconds for one git command."""
 ZERO = "0" * 40
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-CONFIG = {
-    "http.receivepack": "true",
-    "uploadpack.allowAnySHA1InWant": "true",
-    "uploadpack.allowFilter": "true",
-    "receive.hideRefs": "refs/pull",
-    "receive.procReceiveRefs": "refs/",
-    "gc.auto": "0",
-}
+CONFIG = """
+[core]
+\thooksPath = "{hooks}"
+[http]
+\treceivepack = true
+[uploadpack]
+\tallowAnySHA1InWant = true
+\tallowFilter = true
+[receive]
+\thideRefs = refs/pull
+\tprocReceiveRefs = refs/
+[gc]
+\tauto = 0
+"""
 
 
 class GitError(Exception):
@@ -91,10 +97,10 @@ class Git:
 
     async def create(self, repository_id: int, default_branch: str) -> None:
         self.path(repository_id).mkdir()
-        await self.run(repository_id, "init", "--quiet", "--bare", ".")
+        await self.run(repository_id, "init", "--quiet", "--bare", "--template=", ".")
         await self.text(repository_id, "symbolic-ref", "HEAD", f"refs/heads/{default_branch}")
-        for key, value in (CONFIG | {"core.hooksPath": str(self.hooks)}).items():
-            await self.text(repository_id, "config", key, value)
+        with (self.path(repository_id) / "config").open("a", encoding="utf-8") as config:
+            config.write(CONFIG.format(hooks=self.hooks))
 
     async def resolve(self, repository_id: int, name: str) -> str | None:
         """The commit that a full ref, branch, tag or sha names; None when there is none."""

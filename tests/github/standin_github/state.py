@@ -126,7 +126,7 @@ class State:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(self._dump(), file)
-        os.replace(draft, path)
+        draft.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> State:

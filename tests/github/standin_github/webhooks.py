@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -45,7 +45,7 @@ class Webhooks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
 
-    async def __aenter__(self) -> Webhooks:
+    async def __aenter__(self) -> Self:
         # trust_env: a proxy of the machine has no business between two local processes.
         self._client = httpx.AsyncClient(timeout=self._timeout, trust_env=False)
         return self

@@ -45,6 +45,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 def create_app(
     hub: Hub,
+    *,
     name: str,
     owner: str = "patchwright-labs",
     webhook_url: str = "",
@@ -124,6 +125,7 @@ def _app(hub: Hub, app_id: int) -> App:
 def change_app(
     hub: Hub,
     app_id: int,
+    *,
     webhook_url: str | None = None,
     webhook_secret: str | None = None,
     events: list[str] | None = None,
@@ -168,6 +170,7 @@ def _account(hub: Hub, login: str, kind: str) -> Account:
 
 async def create_repository(
     hub: Hub,
+    *,
     full_name: str,
     files: dict[str, str] | None = None,
     collaborators: dict[str, str] | None = None,
@@ -221,6 +224,7 @@ def set_collaborator(hub: Hub, full_name: str, login: str, role: str) -> Json:
 async def commit_files(
     hub: Hub,
     full_name: str,
+    *,
     files: dict[str, str | None],
     login: str,
     branch: str | None = None,

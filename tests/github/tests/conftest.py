@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from standin_github.client import StandinGitHub
 from standin_github.main import READY
 from standin_github.scene import Scene, make_scene
@@ -89,11 +90,11 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the base class names it so
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     kept.url = f"http://127.0.0.1:{server.server_port}/webhooks"
     yield kept

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from standin_github.client import StandinGitHub
 from standin_github.scene import Scene, make_scene
 
@@ -47,7 +48,7 @@ async def test_app_jwt_with_a_wrong_claim_is_refused(
     scene: Scene, claims: dict[str, Any], status: int, words: str
 ) -> None:
     now = int(time.time())
-    moved = {k: now + v if isinstance(v, int) else v for k, v in claims.items()}
+    moved: dict[str, Any] = {k: now + v if isinstance(v, int) else v for k, v in claims.items()}
     got = await refusal(scene.github, "/app", scene.app_jwt(**moved))
     assert got[0] == status
     assert words in got[1]
@@ -66,7 +67,7 @@ async def test_app_jwt_signed_with_another_key_is_refused(scene: Scene) -> None:
 
 async def test_app_jwt_without_a_signature_is_refused(scene: Scene) -> None:
     claims = jwt.decode(scene.app_jwt(), options={"verify_signature": False})
-    got = await refusal(scene.github, "/app", jwt.encode(claims, None, algorithm="none"))
+    got = await refusal(scene.github, "/app", jwt.encode(claims, "", algorithm="none"))
     assert got == (401, "A JSON web token could not be decoded")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from standin_github.process import running
 from standin_github.scene import Scene, make_scene
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from standin_github.client import StandinGitHub
 from standin_github.scene import Scene, make_scene
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+
 from standin_github.pages.markdown import render
 from standin_github.pages.patch import numbered
 from standin_github.scene import Scene

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from standin_github.scene import Scene
 
 FIXED = {"src/calculator.py": "def divide(a, b):\n    return a / b\n", "NEWS.md": "Fixed.\n"}

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from githubkit_schemas.latest import models
 from pydantic import TypeAdapter
+
 from standin_github.client import StandinGitHub
 from standin_github.scene import Scene, make_scene
 
@@ -177,7 +178,8 @@ async def test_webhook_payloads_conform(full_scene: Scene, receiver: Any) -> Non
     github, token, name = full_scene.github, full_scene.person.token, full_scene.name
     await github.commit(name, {"y": "y"}, login=full_scene.person.login, branch="fix")
     issue = f"/repos/{name}/issues/1"
-    for change in ({"state": "closed"}, {"state": "open"}, {"title": "New"}, {"labels": []}):
+    changes: list[Json] = [{"state": "closed"}, {"state": "open"}, {"title": "New"}, {"labels": []}]
+    for change in changes:
         await github.api("PATCH", issue, change, token=token)
     comment = (await github.comments(name, 1))[0]["id"]
     path = f"/repos/{name}/issues/comments/{comment}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from standin_github.client import StandinGitHub
 from standin_github.process import running
 from standin_github.scene import Scene, make_scene

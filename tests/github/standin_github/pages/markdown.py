@@ -7,14 +7,11 @@ never runs or loads what somebody wrote, and `<details>` still folds.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
-from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
@@ -28,31 +25,31 @@ LINKED = re.compile(
 )
 
 
-class Renderer(RendererHTML):
-    """`env` carries the repository's page as `base`, for #12, and the server's as `root`."""
+def _make_safe(state: StateCore) -> None:
+    """Replace what could be live. `env` carries the repository's page as `base`, for #12."""
+    for token in state.tokens:
+        if token.type == "html_block":
+            token.content = safe_html(token.content)
+        _make_children_safe(token.children or [], state.env["base"])
 
-    def html_block(
-        self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return safe_html(tokens[index].content)
 
-    def html_inline(
-        self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return safe_html(tokens[index].content)
+def _make_children_safe(tokens: list[Token], base: str) -> None:
+    in_link = 0
+    for token in tokens:
+        in_link += {"link_open": 1, "link_close": -1}.get(token.type, 0)
+        if token.type == "html_inline":
+            token.content = safe_html(token.content)
+        elif token.type == "image":
+            token.type, token.content = "html_inline", _image_link(token)
+        elif token.type == "text" and not in_link:
+            linked = LINKED.sub(lambda match: _link(match, base), escapeHtml(token.content))
+            token.type, token.content = "html_inline", linked
 
-    def text(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
-        escaped = escapeHtml(tokens[index].content)
-        opened = sum(t.type == "link_open" for t in tokens[:index])
-        if opened > sum(t.type == "link_close" for t in tokens[:index]):
-            return escaped
-        return LINKED.sub(lambda match: _link(match, env), escaped)
 
-    def image(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
-        """As a link: a page here loads nothing from elsewhere."""
-        token = tokens[index]
-        address = escapeHtml(str(token.attrs.get("src", "")))
-        return f'<a href="{address}" rel="nofollow">{escapeHtml(token.content) or address}</a>'
+def _image_link(token: Token) -> str:
+    """A page here loads nothing from elsewhere."""
+    address = escapeHtml(str(token.attrs.get("src", "")))
+    return f'<a href="{address}" rel="nofollow">{escapeHtml(token.content) or address}</a>'
 
 
 def safe_html(html: str) -> str:
@@ -64,22 +61,21 @@ def safe_html(html: str) -> str:
     return "".join([*parts, escapeHtml(html[position:])])
 
 
-def _link(match: re.Match[str], env: Any) -> str:
+def _link(match: re.Match[str], base: str) -> str:
     if match["url"]:
         return f'<a href="{match["url"]}" rel="nofollow">{match["url"]}</a>'
     if match["kind"] == "@":
         return f'<span class="mention">@{match["name"]}</span>'
     if not match["name"].isdigit():
         return match.group()
-    return f'<a href="{env["base"]}/issues/{match["name"]}">#{match["name"]}</a>'
+    return f'<a href="{base}/issues/{match["name"]}">#{match["name"]}</a>'
 
 
 def _parser() -> MarkdownIt:
     # "breaks": GitHub keeps line ends in comments.
-    options = {"html": True, "breaks": True}
-    return MarkdownIt("commonmark", options, renderer_cls=Renderer).enable(
-        ["table", "strikethrough"]
-    )
+    parser = MarkdownIt("commonmark", {"html": True, "breaks": True})
+    parser.core.ruler.push("make_safe", _make_safe)
+    return parser.enable(["table", "strikethrough"])
 
 
 def render(text: str | None, base: str) -> Markup:
@@ -88,7 +84,7 @@ def render(text: str | None, base: str) -> Markup:
     # The pages' policy forbids style attributes, which is how columns are aligned.
     html = html.replace(' style="text-align:', ' align="')
     # Every piece of it was escaped or made by this module.
-    return Markup(TASK.sub(_task, html))
+    return Markup(TASK.sub(_task, html))  # noqa: S704
 
 
 def _task(match: re.Match[str]) -> str:

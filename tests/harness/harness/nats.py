@@ -1,0 +1,108 @@
+"""A real nats-server with JetStream on a free port, which a test may kill, pause and restart."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+
+from patchwright_common import topology
+from patchwright_common.bus import Bus
+
+START_TIMEOUT = 10.0
+
+
+class NatsServer:
+    """One server; its data stays in `folder` across restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Return when it takes connections."""
+        program = Path(sys.executable).parent / "nats-server"
+        self._process = await asyncio.create_subprocess_exec(
+            str(program),
+            *("--addr", "127.0.0.1", "--port", str(self.port)),
+            *("--jetstream", "--store_dir", str(self._folder)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(START_TIMEOUT):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.01)
+                    continue
+                writer.close()
+                return
+
+    async def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill it; what JetStream has acknowledged is on disk."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.send_signal(number)
+            await process.wait()
+
+    def pause(self) -> None:
+        """It stays connected and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """End a pause."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise RuntimeError("the server does not run")
+        self._process.send_signal(number)
+
+
+@asynccontextmanager
+async def nats_server(folder: Path) -> AsyncIterator[NatsServer]:
+    """A running server whose streams, buckets and consumers match `flow.py`."""
+    server = NatsServer(folder)
+    await server.start()
+    try:
+        async with connected(server.url) as client:
+            await topology.ensure(client.jetstream(timeout=10))
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    """A connection that keeps reconnecting, as the services' own do."""
+    client = await nats.connect(
+        url, connect_timeout=2, reconnect_time_wait=0.1, max_reconnect_attempts=-1,
+        error_cb=_ignore,
+    )  # fmt: skip
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _ignore(_error: Exception) -> None:
+    """nats-py prints every lost connection otherwise, and tests lose them on purpose."""
+
+
+@asynccontextmanager
+async def bus(url: str) -> AsyncIterator[Bus]:
+    """A `Bus` of its own connection."""
+    async with connected(url) as client:
+        yield Bus(client)
