@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,15 @@ from typing import TYPE_CHECKING
 
 import nats.errors
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError, ObjectNotFoundError
+from nats.js.errors import (
+    APIError,
+    BadObjectMetaError,
+    DigestMismatchError,
+    NotFoundError,
+    ObjectNotFoundError,
+)
 from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
 
 from patchwright_common import telemetry
 from patchwright_common.errors import Permanent, Retry
@@ -28,6 +36,11 @@ OBJECT_TIMEOUT = 60.0
 """Seconds to move one object of tens of megabytes."""
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """JetStream's error codes when an expected last sequence does not hold."""
+AWAY = (nats.errors.Error, TimeoutError, OSError)
+"""What nats-py raises when the server is not there, or not itself."""
+OWN_HEADERS = 512
+"""Bytes that `publish` and nats-py add: trace context, message id, expectations."""
+CHANGED = "The stored data of this request was changed on the way."
 
 
 class Bus:
@@ -52,9 +65,12 @@ class Bus:
 
         With `once` the subject takes a single message for as long as the stream
         keeps it: None when it is already there. Raises `Retry` when the server
-        did not confirm, in which case the message may or may not be stored.
+        did not confirm, in which case the message may or may not be stored, and
+        `Permanent` when it is larger than the server takes.
         """
         subject = route.subject(*tokens)
+        if not self.fits(body, headers):
+            raise Permanent("The result is too large to be handed on.")
         attributes = {
             telemetry.MESSAGING_SYSTEM: "nats",
             telemetry.MESSAGING_DESTINATION: subject,
@@ -77,9 +93,18 @@ class Bus:
                 raise Retry(
                     f"{route.stream.name} refused a message: {error.description}"
                 ) from error
-            except (nats.errors.Error, TimeoutError, OSError) as error:
+            except AWAY as error:
                 raise Retry(f"no confirmation from {route.stream.name}: {error!r}") from error
         return int(ack.seq)
+
+    def fits(self, body: bytes, headers: dict[str, str] | None = None) -> bool:
+        """Whether the server takes a message of this size.
+
+        It counts the headers, nats-py does not; and it answers what is larger by closing
+        the connection, which nats-py then never opens again (2.16).
+        """
+        named = sum(len(f"{k}: {v}\r\n".encode()) for k, v in (headers or {}).items())
+        return len(body) + named + OWN_HEADERS <= self.client.max_payload
 
     async def emit(
         self, route: Route, event: Event, *, step: str, once: bool = False
@@ -101,21 +126,24 @@ class Bus:
             message = await self.js.get_msg(stream.name, seq=sequence)
         except NotFoundError:
             return None
-        except (nats.errors.Error, TimeoutError) as error:
+        except AWAY as error:
             raise Retry(f"{stream.name} did not answer: {error!r}") from error
         return message.data or b""
 
     async def job(self, job_id: str) -> JobRequested:
-        """Triage's record of the job. Raises `Permanent` when there is none."""
+        """Triage's record of the job. Raises `Permanent` when there is none that can be read."""
         try:
             message = await self.js.get_last_msg(
                 JOB_REQUESTED.stream.name, JOB_REQUESTED.subject(job_id)
             )
         except NotFoundError as error:
             raise Permanent("There is no record of this request.") from error
-        except (nats.errors.Error, TimeoutError) as error:
+        except AWAY as error:
             raise Retry(f"{JOB_REQUESTED.stream.name} did not answer: {error!r}") from error
-        return JobRequested.model_validate_json(message.data or b"")
+        try:
+            return JobRequested.model_validate_json(message.data or b"")
+        except ValidationError:
+            raise Permanent("The record of this request is malformed.") from None
 
     async def put(self, bucket: Bucket, data: bytes) -> str:
         """Store `data` under its SHA-256 and return that in hex. Storing twice is harmless."""
@@ -123,8 +151,10 @@ class Bus:
         async with _object_errors(bucket):
             store = await self._objects(bucket)
             try:
-                await store.get_info(digest)
+                stored = (await store.get_info(digest)).digest
             except ObjectNotFoundError:
+                stored = None
+            if stored != _nats_digest(digest):
                 await store.put(digest, data)
         return digest
 
@@ -136,8 +166,10 @@ class Bus:
                 data = (await store.get(digest)).data or b""
             except ObjectNotFoundError as error:
                 raise Permanent("The stored data of this request is no longer there.") from error
+            except (DigestMismatchError, BadObjectMetaError) as error:
+                raise Permanent(CHANGED) from error
         if hashlib.sha256(data).hexdigest() != digest:
-            raise Permanent("The stored data of this request was changed on the way.")
+            raise Permanent(CHANGED)
         return data
 
     async def _objects(self, bucket: Bucket) -> ObjectStore:
@@ -149,7 +181,7 @@ class Bus:
             reply = await self.client.request(
                 subject, body, timeout=timeout, headers=telemetry.inject()
             )
-        except (nats.errors.Error, TimeoutError) as error:
+        except AWAY as error:
             raise Retry(f"no answer on {subject}: {type(error).__name__}") from error
         return reply.data
 
@@ -160,5 +192,10 @@ async def _object_errors(bucket: Bucket) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(OBJECT_TIMEOUT):
             yield
-    except (nats.errors.Error, TimeoutError, OSError) as error:
+    except AWAY as error:
         raise Retry(f"{bucket.name} did not answer: {error!r}") from error
+
+
+def _nats_digest(sha256: str) -> str:
+    """The same SHA-256 in the form that the object store records."""
+    return "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode()

@@ -7,15 +7,16 @@ compare-and-set only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import nats.errors
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
 from pydantic import BaseModel, ConfigDict
 
+from patchwright_common.bus import AWAY
 from patchwright_common.errors import Overtaken, Retry
 from patchwright_common.flow import PW_CLAIMS
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 CONTENTION_LIMIT = 50
 """How often a compare-and-set is tried before the caller is told to come back."""
-
+LISTING_TIMEOUT = 30.0
+"""Seconds to list every key; nats-py waits for ever where the server stops answering."""
 
 Kind = Literal["pull_request", "answer", "failure"]
 
@@ -72,8 +74,9 @@ class Claims:
 
     @classmethod
     async def open(cls, js: JetStreamContext) -> Claims:
-        """Bind to the bucket that `just topology` made."""
-        return cls(await js.key_value(PW_CLAIMS.name))
+        """Bind to the bucket that `just topology` made. Raises `Retry` when it is not there."""
+        async with _errors():
+            return cls(await js.key_value(PW_CLAIMS.name))
 
     async def read(self, key: str, kind: type[Record]) -> Record | None:
         """The record at `key`, or None."""
@@ -94,8 +97,10 @@ class Claims:
                     entry = await self._bucket.get(key)
                     revision: int = entry.revision or 0
                     before = kind.model_validate_json(entry.value or b"")
-                except KeyNotFoundError:
-                    revision, before = 0, None
+                except KeyNotFoundError as missing:
+                    # An operator's delete leaves a marker, and that has a revision.
+                    revision = (missing.entry.revision if missing.entry else 0) or 0
+                    before = None
                 after = step(before)
                 if after == before:
                     return after
@@ -180,7 +185,7 @@ class Claims:
 
     async def keys(self, prefix: str) -> list[str]:
         """The names behind `<prefix>.`, for sweeping."""
-        async with _errors():
+        async with _errors(), asyncio.timeout(LISTING_TIMEOUT):
             try:
                 found = await self._bucket.keys(filters=[f"{prefix}."])
             except NoKeysError:
@@ -192,5 +197,5 @@ class Claims:
 async def _errors() -> AsyncIterator[None]:
     try:
         yield
-    except (nats.errors.Error, TimeoutError, OSError) as error:
+    except AWAY as error:
         raise Retry(f"{PW_CLAIMS.name} did not answer: {error!r}") from error

@@ -7,12 +7,15 @@ not declared here cannot be sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from patchwright_common import events
 
 DAY = 24 * 3600.0
+TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+"""What may stand between two dots of a subject; GitHub's event names bring the underscore."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Consumer:
     """A durable pull consumer named `<service>-<entity>-<verb>`.
 
     `ack_wait` in seconds is how long a silent handler keeps the message, `time_limit`
-    in seconds how long it may take in all; `concurrency` is how many messages one process handles at once.
+    in seconds how long it may take in all; `concurrency` is how many messages one
+    process handles at once.
     """
 
     service: str
@@ -108,7 +112,7 @@ class Route:
         if len(tokens) != len(self.tokens.split(".")):
             raise ValueError(f"{self.name} takes {self.tokens}, got {tokens}")
         for token in tokens:
-            if not token or not all(c.isalnum() or c in "-_" for c in token):
+            if not TOKEN.fullmatch(token):
                 raise ValueError(f"not a subject token: {token!r}")
         return ".".join((self.prefix, *tokens))
 
@@ -266,8 +270,8 @@ ROUTES = (
 
 
 def route_of(consumer: Consumer) -> Route:
-    """The route that `consumer` listens to."""
-    return next(route for route in ROUTES if consumer in route.consumers)
+    """The route that `consumer` listens to; its name is its identity."""
+    return next(r for r in ROUTES for c in r.consumers if c.name == consumer.name)
 
 
 def consumers(service: str | None = None) -> Iterator[Consumer]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from pydantic import ValidationError
 from patchwright_common import telemetry
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
-from patchwright_common.events import Event, JobFailed
+from patchwright_common.events import JOB_ID, Event, JobFailed
 from patchwright_common.flow import DEAD_LETTER, JOB_FAILED, Consumer, route_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ Payload = TypeVar("Payload", bound=Event)
 
 JITTER = 0.2
 """Delays vary by this share, so that what failed together does not return together."""
+DELAY_LIMIT = 24 * 3600.0
+"""Seconds: no server that says when to come back is believed beyond a day."""
+REASON_LIMIT = 1000
+"""Characters of the reason in a dead letter's header; JobFailed has it in full."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,10 @@ class Delivery:
 
     @property
     def job_id(self) -> str:
-        """The job it is about, or empty for raw deliveries."""
-        return self.subject.rsplit(".", 1)[1] if self.subject.startswith("pw.evt.") else ""
+        """The job it is about, or empty for raw deliveries and for what names no job."""
+        job_id = self.subject.rsplit(".", 1)[1]
+        named = self.subject.startswith("pw.evt.") and re.fullmatch(JOB_ID, job_id)
+        return job_id if named else ""
 
     def read(self, kind: type[Payload]) -> Payload:
         """The validated event. Raises `Permanent` without quoting the body."""
@@ -139,7 +146,7 @@ class Deliveries:
             except asyncio.CancelledError:
                 await asyncio.shield(self._tell(message, "-NAK"))
                 raise
-            except Exception as error:  # noqa: BLE001  the last resort of every handler
+            except Exception as error:
                 # The broker redelivers after `ack_wait`: nothing is lost, only late.
                 telemetry.fail(type(error).__name__)
                 log.exception("%s could not be settled", delivery.subject)
@@ -151,11 +158,15 @@ class Deliveries:
                 raise Permanent(f"It was tried {limit} times and never finished.")
             async with _kept_alive(message, delivery.consumer):
                 await handle(delivery)
+        except asyncio.CancelledError:
+            if _stopping():
+                raise
+            await self._retry(message, delivery, Retry("something that it waits for was cancelled"))
         except Overtaken as overtaken:
             log.info("left to the new owner: %s", overtaken)
         except Permanent as permanent:
             await self._give_up(message, delivery, permanent)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  what nobody foresaw is tried again
             await self._retry(message, delivery, error)
         else:
             await self._tell(message, "+ACK")
@@ -178,32 +189,35 @@ class Deliveries:
     async def _give_up(self, message: Msg, delivery: Delivery, error: Permanent) -> None:
         """Each step may be repeated: the ids make the second time a no-op."""
         consumer, job_id = delivery.consumer, delivery.job_id
-        log.error("%s gives up: %s", consumer.name, error.reason)
-        telemetry.fail(error.reason)
+        reason, advice = _encodable(error.reason), _encodable(error.advice)
+        log.error("%s gives up: %s", consumer.name, reason)
+        telemetry.fail(reason)
         if consumer.policy.limit is None and job_id:
             # What must be reported is never dropped: it waits for a mended service.
             delay = consumer.policy.delays[-1]
             await self._tell(message, _later(delay))
             return
+        headers = _kept_headers(message) | {
+            "Patchwright-Reason": " ".join(reason.split())[:REASON_LIMIT],
+            "Patchwright-Subject": delivery.subject,
+            "Patchwright-Sequence": str(delivery.sequence),
+            "Patchwright-Delivered": str(delivery.delivered),
+            "Patchwright-Trace": telemetry.trace_id(),
+        }
         await self._bus.publish(
             DEAD_LETTER,
             (*consumer.name.split("-", 2), job_id or "none"),
-            delivery.body,
+            # What has no room beside the reason is still in its stream, at that sequence.
+            delivery.body if self._bus.fits(delivery.body, headers) else b"",
             message_id=f"{consumer.name}:{delivery.sequence}",
-            headers={
-                "Patchwright-Reason": error.reason.replace("\n", " "),
-                "Patchwright-Subject": delivery.subject,
-                "Patchwright-Sequence": str(delivery.sequence),
-                "Patchwright-Delivered": str(delivery.delivered),
-                "Patchwright-Trace": telemetry.trace_id(),
-            },
+            headers=headers,
         )
         if job_id and consumer.policy.tells_user:
             failed = JobFailed(
                 job_id=job_id,
                 stage=consumer.name,
-                reason=error.reason,
-                advice=error.advice,
+                reason=reason,
+                advice=advice,
                 trace_id=telemetry.trace_id(),
                 sequence=delivery.sequence,
             )
@@ -235,12 +249,32 @@ async def _kept_alive(message: Msg, consumer: Consumer) -> AsyncIterator[None]:
 
     heart = asyncio.create_task(beat())
     try:
-        async with asyncio.timeout(consumer.time_limit):
+        async with asyncio.timeout(consumer.time_limit) as limit:
             yield
     except TimeoutError as error:
+        if not limit.expired():
+            raise  # the handler's own, about something smaller
         raise Retry(f"took over {consumer.time_limit:.0f} s") from error
     finally:
         heart.cancel()
+
+
+def _stopping() -> bool:
+    """Whether a CancelledError is meant for us, and not left over from a handler's own task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _kept_headers(message: Msg) -> dict[str, str]:
+    """The original's, without what steers the server and what `publish` sets anew."""
+    ours = ("nats-", "traceparent", "tracestate")
+    headers = message.headers or {}
+    return {k: v for k, v in headers.items() if not k.lower().startswith(ours)}
+
+
+def _encodable(text: str) -> str:
+    """Text with a lone surrogate, as file names bring it, could be neither sent nor stored."""
+    return text.encode(errors="replace").decode()
 
 
 async def _leave_encoded(message: NatsMessage) -> bytes:
@@ -249,7 +283,7 @@ async def _leave_encoded(message: NatsMessage) -> bytes:
 
 def _later(delay: float) -> str:
     """A negative acknowledgement with a delay, which the server reads in nanoseconds."""
-    return f'-NAK {{"delay": {int(delay * 1e9)}}}'
+    return f'-NAK {{"delay": {int(min(max(delay, 0), DELAY_LIMIT) * 1e9)}}}'
 
 
 def _describe(error: Exception) -> str:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import nats.errors
 import stamina
 from faststream.nats import NatsBroker
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from patchwright_common import telemetry, topology
-from patchwright_common.bus import Bus
+from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.messaging import Deliveries
 
 log = logging.getLogger(__name__)
+
+_SERVER = r"((nats|tls|wss?)://)?[^\s,/]+/?"
 
 
 class ServiceSettings(BaseSettings):
@@ -33,9 +34,13 @@ class ServiceSettings(BaseSettings):
     )
 
     nats_url: str = Field(
-        default="nats://127.0.0.1:4222", description="Where NATS listens; several by commas."
+        default="nats://127.0.0.1:4222",
+        pattern=rf"^{_SERVER}(\s*,\s*{_SERVER})*$",
+        description="Where NATS listens; several by commas.",
     )
-    log_level: str = Field(default="INFO", description="Python's level names.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="INFO", description="The least that is logged."
+    )
     otel_exporter_otlp_endpoint: str = Field(
         default="",
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -57,13 +62,19 @@ class Service:
     deliveries: Deliveries
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Service]:
     """Connect, check the topology, and close in order. Waits for NATS as long as it takes."""
     export = bool(
         settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint
     )
     provider = telemetry.set_up(name, export=export, level=settings.log_level)
+    ended = asyncio.Event()
+
+    async def closed() -> None:
+        if not ended.is_set():
+            _end(broker)
+
     broker = NatsBroker(
         [url.strip() for url in settings.nats_url.split(",")],
         name=f"patchwright-{name}",
@@ -74,6 +85,8 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         allow_reconnect=True,
         graceful_timeout=10.0,
         logger=logging.getLogger("faststream"),
+        error_cb=_log_absence,
+        closed_cb=closed,
     )
     try:
         async for attempt in stamina.retry_context(
@@ -84,28 +97,59 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
                 bus = Bus(client)
                 await topology.check(bus.js, name)
         yield Service(broker, bus, Deliveries(bus))
+        if client.is_closed:
+            raise Retry("NATS closed the connection and takes no new one.")
     finally:
-        await broker.stop()
-        await asyncio.to_thread(provider.shutdown)
+        ended.set()
+        try:
+            await broker.stop()
+        except AWAY as error:
+            log.warning("NATS is away, so nothing could be handed back: %r", error)
+        finally:
+            await asyncio.to_thread(provider.shutdown)
+
+
+def _end(broker: NatsBroker) -> None:
+    """End the process when the connection is lost for good: a revoked user, a protocol error.
+
+    nats-py reconnects after everything else. FastStream would go on asking the closed
+    connection in a loop that never yields, deaf to every signal (0.7.8).
+    """
+    log.critical("NATS closed the connection and takes no new one: stopping")
+    for subscriber in broker.subscribers:
+        subscriber.running = False
+    signal.raise_signal(signal.SIGTERM)
+
+
+async def _log_absence(error: Exception) -> None:
+    """FastStream logs NATS's own errors, but is silent while nobody listens."""
+    if isinstance(error, OSError):
+        log.warning("waiting for NATS: %s", error)
 
 
 def _not_ready(error: Exception) -> bool:
-    ours = (nats.errors.Error, nats.errors.NoServersError, TimeoutError, OSError, Retry)
-    if isinstance(error, ours):
+    if isinstance(error, (*AWAY, Retry)):
         log.warning("waiting for NATS: %s", error or type(error).__name__)
         return True
     return False
 
 
 def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service to its end; a mistake of the operator is one line and exit code 1."""
+    """Run a service to its end; a mistake of the operator is one line and exit code 1.
+
+    So is a NATS that went away while the service started: its supervisor tries again.
+    """
     try:
         asyncio.run(serve())
     except Permanent as error:
         sys.exit(f"{error.reason} {error.advice}".strip())
+    except Retry as error:
+        sys.exit(error.reason)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # stopped before it was ready
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        sys.exit("These settings do not fit:\n  " + "\n  ".join(lines))
+        sys.exit("These settings do not fit: " + "; ".join(lines))
 
 
 async def until_stopped() -> None:

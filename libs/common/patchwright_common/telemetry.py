@@ -70,6 +70,8 @@ def set_up(service: str, *, export: bool, level: str = "INFO") -> TracerProvider
         "faststream",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Whoever waits says for what; stamina would say it again, without the reason.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     return provider
 
 
@@ -151,4 +153,5 @@ class _Lines(logging.Formatter):
             line["trace"] = trace_id()
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # ASCII, so that no text from outside can begin a line or steer a terminal.
+        return json.dumps(line)

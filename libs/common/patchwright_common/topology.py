@@ -37,8 +37,7 @@ async def check(js: JetStreamContext, service: str) -> None:
             found = (await js.consumer_info(stream, consumer.name)).config
         except NotFoundError as error:
             raise Retry(f"consumer {consumer.name} is missing: run `just topology`") from error
-        filters = tuple(found.filter_subjects or [found.filter_subject or ""])
-        if filters != consumer.subjects or found.max_deliver != -1:
+        if _rules(found) != _rules(_consumer_config(consumer)):
             raise Retry(f"consumer {consumer.name} differs from flow.py: run `just topology`")
 
 
@@ -90,6 +89,16 @@ async def _ensure_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: in
             await js.create_object_store(name, config=objects)
         return f"bucket {name} made"
     return f"bucket {name} is there"
+
+
+def _rules(config: api.ConsumerConfig) -> tuple[object, ...]:
+    """What a service relies on: which messages, for how long, and that none is dropped.
+
+    A shorter `ack_wait` than our heartbeats assume would hand messages out twice.
+    """
+    filters = frozenset(config.filter_subjects or [config.filter_subject or ""])
+    policy = api.AckPolicy(config.ack_policy)
+    return filters, config.max_deliver, config.ack_wait, policy, bool(config.deliver_subject)
 
 
 def _consumer_config(consumer: flow.Consumer) -> api.ConsumerConfig:

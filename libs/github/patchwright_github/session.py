@@ -5,6 +5,7 @@ The protocol (headers, pages, rate limits, error bodies) is gidgethub's; the wir
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,7 +22,13 @@ from patchwright_common.errors import Permanent, Retry
 USER_AGENT = "patchwright"
 API_VERSION = "2022-11-28"
 TIMEOUT = 20.0
-"""Seconds for one request."""
+"""Seconds for one step of a request: connecting, or the next bytes of the answer."""
+TOTAL_TIMEOUT = 60.0
+"""Seconds for a whole request, for an answer that trickles."""
+REDIRECT_LIMIT = 3
+REDIRECTS = (301, 302, 307, 308)
+"""GitHub's answers for what was renamed or transferred
+(https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api)."""
 SECONDARY_LIMIT_WAIT = 60.0
 """Seconds to wait when GitHub names no time, as its documentation asks."""
 
@@ -72,30 +79,59 @@ class Session:
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> tuple[Any, str | None]:
+        url = self._client.base_url.join(path)
+        name = f"{method} {_template(url.path.removeprefix(self._client.base_url.path))}"
+        with telemetry.span(name, attributes={"http.request.method": method}):
+            try:
+                async with asyncio.timeout(TOTAL_TIMEOUT):
+                    response = await self._sent(method, url, body)
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                raise Retry(f"GitHub did not answer: {type(error).__name__}") from error
+            try:
+                data, _, following = sansio.decipher_response(
+                    response.status_code, response.headers, response.content
+                )
+            except HTTPException as error:
+                raise _ours(error, response.headers) from error
+            except (ValueError, LookupError) as error:
+                raise _unreadable(response) from error
+        return data, following
+
+    async def _sent(
+        self, method: str, url: httpx.URL, body: Mapping[str, Any] | None
+    ) -> httpx.Response:
+        """The answer, from where the repository is now: the same request, method and body.
+
+        httpx would make a GET of a redirected POST. The token goes to no other host.
+        """
+        for _ in range(REDIRECT_LIMIT + 1):
+            if _origin(url) != _origin(self._client.base_url):
+                raise Retry(f"GitHub points to another host: {url.host}")
+            response = await self._client.request(
+                method, url, headers=self._headers(body), content=_encoded(body)
+            )
+            location = response.headers.get("location")
+            if response.status_code not in REDIRECTS or not location:
+                return response
+            url = url.join(location)
+        raise Retry("GitHub redirects in circles")
+
+    def _headers(self, body: Mapping[str, Any] | None) -> dict[str, str]:
         headers = sansio.create_headers(
             USER_AGENT, accept=sansio.accept_format(), oauth_token=self._token.get_secret_value()
         )
         headers["x-github-api-version"] = API_VERSION
-        content = b""
         if body is not None:
             headers["content-type"] = "application/json; charset=utf-8"
-            content = json.dumps(body).encode()
-        name = f"{method} {_template(path)}"
-        with telemetry.span(name, attributes={"http.request.method": method}):
-            try:
-                response = await self._client.request(
-                    method, path, headers=headers, content=content
-                )
-                data, _, following = sansio.decipher_response(
-                    response.status_code, response.headers, response.content
-                )
-            except httpx.HTTPError as error:
-                raise Retry(f"GitHub did not answer: {type(error).__name__}") from error
-            except HTTPException as error:
-                raise _ours(error, response.headers) from error
-            except ValueError as error:
-                raise Retry("GitHub's answer was cut off") from error
-        return data, following
+        return headers
+
+
+def _encoded(body: Mapping[str, Any] | None) -> bytes:
+    return b"" if body is None else json.dumps(body).encode()
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 @asynccontextmanager
@@ -108,33 +144,48 @@ async def client(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
+def _unreadable(response: httpx.Response) -> Retry:
+    if response.is_success:
+        return Retry("GitHub's answer was cut off")
+    return Retry(f"GitHub answered {response.status_code}", after=_named_wait(response.headers))
+
+
 def _ours(error: HTTPException, headers: Mapping[str, str]) -> Retry | RefusedError:
     status = int(error.status_code)
     message = str(error) or type(error).__name__
     limited = isinstance(error, RateLimitExceeded) or "rate limit" in message.lower()
-    if limited or status == httpx.codes.TOO_MANY_REQUESTS or "retry-after" in headers:
-        return Retry(f"GitHub's rate limit: {message}", after=_wait(headers))
+    if limited or status == httpx.codes.TOO_MANY_REQUESTS:
+        wait = _named_wait(headers)
+        return Retry(
+            f"GitHub's rate limit: {message}", after=SECONDARY_LIMIT_WAIT if wait is None else wait
+        )
     if isinstance(error, GitHubBroken) or not isinstance(error, BadRequest):
-        return Retry(f"GitHub answered {status}")
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.REQUEST_TIMEOUT):
+        return Retry(f"GitHub answered {status}", after=_named_wait(headers))
+    if "retry-after" in headers or status in (
         # A token that expired or was revoked meanwhile: the next attempt gets another.
-        return Retry(f"GitHub answered {status}: {message}")
+        httpx.codes.UNAUTHORIZED,
+        httpx.codes.REQUEST_TIMEOUT,
+    ):
+        return Retry(f"GitHub answered {status}: {message}", after=_named_wait(headers))
     return RefusedError(status, message)
 
 
-def _wait(headers: Mapping[str, str]) -> float:
+def _named_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that GitHub asks for, if it does."""
     after = headers.get("retry-after", "")
     if after.isdecimal():
         return float(after)
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return max(1.0, float(reset) - time.time())
-    return SECONDARY_LIMIT_WAIT
+    return None
 
 
 def _template(path: str) -> str:
-    """A span's name may not hold ids: it would make a name for every request."""
-    steps = path.partition("?")[0].removeprefix("/").split("/")
-    if steps[0] == "repositories" and len(steps) > 2:
-        steps = ["repositories", "{id}", *steps[2:]]
-    return "/" + "/".join("{n}" if s.isdecimal() else s for s in steps[:6])
+    """A span's name may not hold names or ids: they would make a name for every request."""
+    steps = path.strip("/").split("/")
+    if steps[0] == "repos" and len(steps) > 2:
+        steps[1:3] = ["{owner}", "{repo}"]
+    if steps[0] == "repositories" and len(steps) > 1:
+        steps[1] = "{id}"
+    return "/" + "/".join("{n}" if step.isdecimal() else step for step in steps[:6])

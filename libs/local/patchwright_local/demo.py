@@ -52,19 +52,20 @@ def story(subject: str, body: bytes) -> Step | None:
     if subject.startswith("pw.github."):
         _, _, event, action, _ = subject.split(".")
         return Step("webhook verified and stored", f"{event} {action}")
-    what = ".".join(subject.split(".")[2:4])
-    event: dict[str, Any] = json.loads(body)
-    tell: dict[str, Callable[[], Step]] = {
-        "job.requested": lambda: Step("triage made it a job", event["job_id"]),
-        "job.readied": lambda: Step("first in its issue's queue"),
-        "job.started": lambda: Step("sandbox is up, repository checked out", event["sandbox"]),
-        "job.progressed": lambda: Step(f"turn {event['turn']}", event["doing"]),
-        "change.produced": lambda: Step("change collected", _diffstat(event["files"])),
-        "answer.produced": lambda: Step("answer written"),
-        "job.failed": lambda: Step("failed", event["reason"]),
-        "job.finished": lambda: Step(event["result"].replace("_", " "), event["url"]),
-    }
-    return tell[what]() if what in tell else None
+    tell = _STORY.get(".".join(subject.split(".")[2:4]))
+    return tell(json.loads(body)) if tell else None
+
+
+_STORY: dict[str, Callable[[dict[str, Any]], Step]] = {
+    "job.requested": lambda event: Step("triage made it a job", event["job_id"]),
+    "job.readied": lambda _event: Step("first in its issue's queue"),
+    "job.started": lambda event: Step("sandbox up, repository checked out", event["sandbox"]),
+    "job.progressed": lambda event: Step(f"turn {event['turn']}", event["doing"]),
+    "change.produced": lambda event: Step("change collected", _diffstat(event["files"])),
+    "answer.produced": lambda _event: Step("answer written"),
+    "job.failed": lambda event: Step("failed", event["reason"]),
+    "job.finished": lambda event: Step(event["result"].replace("_", " "), event["url"]),
+}
 
 
 def _diffstat(files: list[dict[str, Any]]) -> str:

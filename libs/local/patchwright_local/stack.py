@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import secrets
 import socket
 import sys
@@ -24,6 +26,8 @@ from patchwright_runner.sandbox.protocol import Backend
 from standin_github.client import StandinGitHub
 
 HOST = "127.0.0.1"
+UNASSIGNED = range(20_000, 32_000)
+"""Free ports are taken from below those that the kernel gives to outgoing connections."""
 APP_NAME = "Patchwright"
 OWNER = "doorbell-labs"
 REPOSITORY = f"{OWNER}/doorbell"
@@ -58,22 +62,30 @@ class Ports:
         }
         if jaeger:
             wanted["otlp"] = settings.otlp_port
-        free = {name: _free(name, port) for name, port in wanted.items()}
+        with contextlib.ExitStack() as held:
+            # Held together, or two of them could be given the same free port.
+            free = {
+                name: _bound(held.enter_context(socket.socket()), name, port)
+                for name, port in wanted.items()
+            }
         return cls(**{"otlp": free["traces"], **free})
 
 
-def _free(name: str, port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bound(probe: socket.socket, name: str, port: int) -> int:
+    """Bind to `port`, or to any free one for 0, and return which it was."""
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for candidate in [port] if port else random.sample(UNASSIGNED, k=50):
         try:
-            probe.bind((HOST, port))
+            probe.bind((HOST, candidate))
+            probe.listen()
         except OSError:
-            variable = f"PATCHWRIGHT_{name.upper()}_PORT"
-            raise StartError(
-                f"Port {port} ({name}) is taken: stop what listens there, or choose another "
-                f"with {variable}=…, where 0 takes a free one."
-            ) from None
-        return int(probe.getsockname()[1])
+            continue
+        return candidate
+    variable = f"PATCHWRIGHT_{name.upper()}_PORT"
+    raise StartError(
+        f"Port {port} ({name}) is taken: stop what listens there, or choose another with "
+        f"{variable}=…, where 0 takes a free one."
+    )
 
 
 class LocalStack:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import nats.errors
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -33,7 +36,7 @@ BODY_TIMEOUT = 10.0
 PUBLISH_TIMEOUT = 1.5
 """Seconds until a silent bus is answered with 503, well inside GitHub's 10."""
 OBJECT_TIMEOUT = 7.0
-"""Seconds to store a body too large for a message."""
+"""Seconds to store a body too large for a message, once the bus has shown that it answers."""
 HEADER_ROOM = 16 * 1024
 """Bytes of a message that are left to its headers."""
 BODY_REFERENCE = "Patchwright-Body-Sha256"
@@ -41,11 +44,21 @@ BODY_REFERENCE = "Patchwright-Body-Sha256"
 
 
 class Ingest:
-    """The endpoints. `secret` returns the webhook secret, or None while it is not known yet."""
+    """The endpoints. `secret` returns the webhook secret, or None while it is not known yet.
 
-    def __init__(self, bus: Bus, secret: Callable[[], SecretStr | None]) -> None:
+    `body_timeout` is in seconds.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        secret: Callable[[], SecretStr | None],
+        *,
+        body_timeout: float = BODY_TIMEOUT,
+    ) -> None:
         self._bus = bus
         self._secret = secret
+        self._body_timeout = body_timeout
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -54,7 +67,8 @@ class Ingest:
                 Route("/webhooks/github", self.receive, methods=["POST"]),
                 Route("/healthz", self.health),
                 Route("/readyz", self.ready),
-            ]
+            ],
+            exception_handlers={HTTPException: _refused, Exception: _failed},
         )
 
     async def health(self, _request: Request) -> Response:
@@ -86,16 +100,17 @@ class Ingest:
             except Retry as retry:
                 log.warning("delivery not stored: %s", retry.reason)
                 telemetry.fail(retry.reason)
-                reason = "the event bus is not available; redeliver later"
+                reason = "deliveries cannot be stored at the moment; redeliver later"
                 return JSONResponse({"error": reason}, 503)
 
     async def _receive(self, request: Request) -> Response:
         headers = request.headers
         check_envelope(headers)
         secret = self._secret()
-        if secret is None:
+        if not secret:
+            # Empty as well: anybody could sign with that.
             raise Retry("the webhook secret is not known yet")
-        body = await _bounded_body(request)
+        body = await _bounded_body(request, self._body_timeout)
         check_signature(secret.get_secret_value().encode(), body, headers["x-hub-signature-256"])
         webhook = read(headers, body)
         if webhook.event == "ping":
@@ -111,27 +126,55 @@ class Ingest:
             raise Retry("not connected to NATS")
         body, headers = webhook.body, dict(webhook.headers)
         if len(body) > self._bus.client.max_payload - HEADER_ROOM:
-            try:
-                async with asyncio.timeout(OBJECT_TIMEOUT):
-                    headers[BODY_REFERENCE] = await self._bus.put(PW_DELIVERIES, body)
-            except TimeoutError:
-                raise Retry("the object store is too slow") from None
+            headers[BODY_REFERENCE] = await self._store_apart(body)
             body = b""
-        await self._bus.publish(
-            DELIVERY_RECEIVED,
-            (webhook.event, webhook.action, webhook.repository_id),
-            body,
-            message_id=webhook.delivery_id,
-            headers=headers,
-            timeout=PUBLISH_TIMEOUT,
-        )
+        # The time limit inside covers the confirmation only, not a full socket before it.
+        async with _within(PUBLISH_TIMEOUT):
+            await self._bus.publish(
+                DELIVERY_RECEIVED,
+                (webhook.event, webhook.action, webhook.repository_id),
+                body,
+                message_id=webhook.delivery_id,
+                headers=headers,
+                timeout=PUBLISH_TIMEOUT,
+            )
+
+    async def _store_apart(self, body: bytes) -> str:
+        """Put a large body into the object store and return its digest."""
+        async with _within(PUBLISH_TIMEOUT):
+            # Asked first, so that a silent bus is noticed as fast as with a small body.
+            await self._bus.js.object_store(PW_DELIVERIES.name)
+        async with _within(OBJECT_TIMEOUT):
+            return await self._bus.put(PW_DELIVERIES, body)
 
 
-async def _bounded_body(request: Request) -> bytes:
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """A time limit whose end, like any error of NATS, is a `Retry`."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (nats.errors.Error, TimeoutError) as error:
+        raise Retry(f"NATS did not confirm: {type(error).__name__}") from None
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    """404 and 405 in the words of the router, as JSON like everything else."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail.lower()}, error.status_code, error.headers)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """A bug: Starlette raises it again after the answer, and uvicorn logs it."""
+    return JSONResponse({"error": "ingest failed; its log says more"}, 500)
+
+
+async def _bounded_body(request: Request, seconds: float) -> bytes:
     """The raw body, read no further than the limit. Raises `RefusedError`: 400, 408, 413."""
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > BODY_LIMIT:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from pydantic import Field, SecretStr
@@ -12,12 +15,13 @@ from patchwright_common import flow
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
 from patchwright_github.session import client
 from patchwright_ingest.app import Ingest
+from patchwright_ingest.mention import Mention
 from patchwright_ingest.repositories import GitHubRepositories
 from patchwright_ingest.triage import Triage
-from patchwright_ingest.trigger import LABEL, Mention
+from patchwright_ingest.trigger import LABEL
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +41,11 @@ class TriageSettings(ServiceSettings):
 
     github_api_url: str = Field(default="https://api.github.com", description="GitHub's REST API.")
     app_slug: str = Field(
-        default="patchwright", description="The App's name, as people mention it."
+        default="patchwright", min_length=1, description="The App's name, as people mention it."
     )
-    label: str = Field(default=LABEL, description="The label that makes an issue a request.")
+    label: str = Field(
+        default=LABEL, min_length=1, description="The label that makes an issue a request."
+    )
 
 
 class WebhookSecret:
@@ -61,28 +67,76 @@ class WebhookSecret:
             except (Retry, Permanent) as error:
                 log.warning("waiting for the webhook secret: %s", error.reason)
                 await asyncio.sleep(SECRET_RETRY)
-        log.info("ready")
+
+
+class Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn raises them again, which ends the process on the spot."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn; ends the process where it cannot listen."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Called by uvicorn around its life."""
+        yield
 
 
 async def serve_ingest() -> None:
     """Run the webhook's endpoint until told to stop."""
     settings = IngestSettings()
-    async with connected("ingest", settings) as service:
-        secret = WebhookSecret(Vault(service.bus, "ingest"))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                Ingest(service.bus, secret).app(),
-                host=settings.ingest_host,
-                port=settings.ingest_port,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=10,
-            )
-        )
-        async with asyncio.TaskGroup() as tasks:
-            learning = tasks.create_task(secret.learn())
-            await server.serve()
-            learning.cancel()
+    with _bound(settings.ingest_host, settings.ingest_port) as listener:
+        async with connected("ingest", settings) as service:
+            await _serve(service, listener)
+
+
+async def _serve(service: Service, listener: socket.socket) -> None:
+    secret = WebhookSecret(Vault(service.bus, "ingest"))
+    config = uvicorn.Config(
+        Ingest(service.bus, secret).app(),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    server = Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([listener]))
+        announcing = tasks.create_task(_announce(server, secret))
+        await until_stopped()
+        announcing.cancel()
+        server.should_exit = True
+
+
+async def _announce(server: Server, secret: WebhookSecret) -> None:
+    await secret.learn()
+    await server.listening.wait()
+    log.info("ready")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that does not listen yet: until NATS is there, senders are turned away at once.
+
+    Raises `Permanent` when the address cannot be had.
+    """
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # asyncio does this only for sockets that it made itself: each answer would wait for the
+        # client's delayed acknowledgement. Connections inherit it.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise Permanent(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            advice="PATCHWRIGHT_INGEST_HOST and PATCHWRIGHT_INGEST_PORT say where.",
+        ) from None
+    return found
 
 
 async def serve_triage() -> None:

@@ -49,15 +49,19 @@ class GitHubRepositories:
         return str(found["commit"]["sha"])
 
     async def conversation(self, trigger: Trigger) -> tuple[Remark, ...]:
-        """What people said before the request, oldest first; bots are left out."""
+        """What people said before the request, oldest first; bots are left out.
+
+        So are comments that were edited since: what the person who asked had read is
+        not there any more, and what is there nobody with write access approved.
+        """
         session = await self._session(trigger.payload)
         path = f"{_path(trigger.payload)}/issues/{trigger.payload.issue.number}/comments"
+        asking = trigger.payload.comment.id if trigger.payload.comment else None
         remarks: list[Remark] = []
         async for comment in session.pages(f"{path}?per_page=100"):
             user = comment.get("user") or {}
-            said_before = datetime.fromisoformat(comment["created_at"]) <= trigger.at
-            is_request = comment.get("body") == trigger.request
-            if said_before and not is_request and user.get("type") != "Bot":
+            said_before = datetime.fromisoformat(comment["updated_at"]) <= trigger.at
+            if said_before and comment["id"] != asking and user.get("type") != "Bot":
                 remarks.append(
                     Remark(author=user.get("login", "ghost"), text=comment.get("body") or "")
                 )

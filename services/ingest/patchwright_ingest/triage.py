@@ -22,7 +22,8 @@ from patchwright_common.flow import JOB_READIED, JOB_REQUESTED, PW_DELIVERIES
 from patchwright_common.messaging import Delivery
 from patchwright_ingest.app import BODY_REFERENCE
 from patchwright_ingest.attempts import Attempts, Queue, assign
-from patchwright_ingest.trigger import Ignored, Mention, Payload, Trigger, find, read
+from patchwright_ingest.mention import Mention
+from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,20 @@ without notice. https://docs.github.com/webhooks/webhook-events-and-payloads
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from patchwright_common.errors import Permanent
+from patchwright_ingest.mention import Mention
 
 LABEL = "patchwright"
 """The label that makes an issue a request."""
+
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+"""An id or a number of GitHub's: what fits into a job's id and into a subject."""
 
 
 class _Part(BaseModel):
@@ -39,30 +42,30 @@ class Label(_Part):
 class Issue(_Part):
     """An issue, or a pull request's issue side."""
 
-    number: int
+    number: Number
     title: str
     body: str | None = None
     state: str = "open"
     user: User | None = None
-    created_at: datetime
-    updated_at: datetime
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
     pull_request: dict[str, Any] | None = None
 
 
 class Comment(_Part):
     """A comment on an issue."""
 
-    id: int
-    body: str = ""
+    id: Number
+    body: str | None = None
     user: User | None = None
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class Owned(_Part):
-    """A repository."""
+    """A repository. Its name becomes part of the API's paths."""
 
-    id: int
-    full_name: str
+    id: Number
+    full_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
     clone_url: str
     default_branch: str
 
@@ -70,7 +73,7 @@ class Owned(_Part):
 class Installation(_Part):
     """The App's installation that was told."""
 
-    id: int
+    id: Number
 
 
 class Payload(_Part):
@@ -105,20 +108,6 @@ class Ignored:
     reason: str
 
 
-@dataclass(frozen=True)
-class Mention:
-    """How the App is called in a text: `@name`, not inside a word or code, not quoted."""
-
-    name: str
-
-    def occurs_in(self, text: str) -> bool:
-        """Whether a person addresses the App in `text`."""
-        prose = re.sub(r"```.*?(```|\Z)|`[^`\n]*`|<!--.*?(-->|\Z)", " ", text, flags=re.DOTALL)
-        lines = (line for line in prose.splitlines() if not line.lstrip().startswith(">"))
-        pattern = rf"(?<![\w/@.-])@{re.escape(self.name)}(?:\[bot\])?(?![\w-])"
-        return re.search(pattern, "\n".join(lines), re.IGNORECASE) is not None
-
-
 def read(body: bytes) -> Payload:
     """The payload of an `issues` or `issue_comment` delivery.
 
@@ -150,10 +139,11 @@ def _from_comment(payload: Payload, mention: Mention) -> Trigger | Ignored:
     comment = payload.comment
     if payload.action != "created" or comment is None:
         return Ignored("only new comments ask")
-    if not mention.occurs_in(comment.body):
+    text = comment.body or ""
+    if not mention.occurs_in(text):
         return Ignored("the comment does not mention us")
     key = f"{payload.repository.id}-{payload.issue.number}-c{comment.id}"
-    return Trigger(key, payload, comment.created_at, comment.body)
+    return Trigger(key, payload, comment.created_at, text)
 
 
 def _from_issue(payload: Payload, mention: Mention, label: str) -> Trigger | Ignored:

@@ -28,8 +28,12 @@ KEPT_HEADERS = (
 )
 """Stored with the delivery; everything else that a sender adds is dropped."""
 
-_NAME = re.compile(r"[a-z][a-z_]{0,63}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Events and actions: `projects_v2_item` is one of them."""
 _GUID = re.compile(r"[0-9A-Za-z-]{1,64}")
+_HEADER_VALUE = re.compile(r"[!-~][ -~]{0,1023}")
+"""What is stored of a header: the signature covers none of them, so they stay small and plain."""
+_NUMBER_LIMIT = 2**63
 
 
 class RefusedError(Exception):
@@ -61,7 +65,8 @@ def check_envelope(headers: Mapping[str, str]) -> None:
     length = headers.get("content-length", "0")
     if not length.isdecimal():
         raise RefusedError(400, "content-length is not a number")
-    if int(length) > BODY_LIMIT:
+    # Python itself refuses to read numbers of thousands of digits.
+    if len(length) > 18 or int(length) > BODY_LIMIT:
         raise RefusedError(413, f"the body is larger than {BODY_LIMIT} bytes")
     if not _NAME.fullmatch(headers.get("x-github-event", "")):
         raise RefusedError(400, "x-github-event is missing or not an event's name")
@@ -81,7 +86,8 @@ def check_signature(secret: bytes, body: bytes, signature: str) -> None:
 def read(headers: Mapping[str, str], body: bytes) -> Webhook:
     """The delivery, of a body whose signature was checked. Raises `RefusedError` (400)."""
     try:
-        payload = json.loads(body)
+        # Decoded here: json would also take UTF-16, which nobody behind the bus expects.
+        payload = json.loads(body.decode())
     except (ValueError, RecursionError):
         raise RefusedError(400, "the body is not JSON") from None
     if not isinstance(payload, dict):
@@ -92,8 +98,13 @@ def read(headers: Mapping[str, str], body: bytes) -> Webhook:
         action=_action(payload),
         repository_id=_repository_id(payload),
         body=body,
-        headers={name: headers[name] for name in KEPT_HEADERS if name in headers},
+        headers=_kept(headers),
     )
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    found = {name: headers.get(name, "").strip() for name in KEPT_HEADERS}
+    return {name: value for name, value in found.items() if _HEADER_VALUE.fullmatch(value)}
 
 
 def _action(payload: dict[str, Any]) -> str:
@@ -104,4 +115,5 @@ def _action(payload: dict[str, Any]) -> str:
 def _repository_id(payload: dict[str, Any]) -> str:
     repository = payload.get("repository")
     number = repository.get("id") if isinstance(repository, dict) else None
-    return str(number) if type(number) is int and number >= 0 else "none"
+    known = type(number) is int and 0 <= number < _NUMBER_LIMIT
+    return str(number) if known else "none"

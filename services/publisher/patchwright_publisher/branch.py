@@ -7,8 +7,9 @@ be one commit on the job's base, within limits, and touch nothing protected.
 from __future__ import annotations
 
 import fnmatch
+import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,47 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from patchwright_common import telemetry
-from patchwright_common.errors import Permanent
+from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import ChangeProduced, JobRequested
-from patchwright_git.command import GitError, git
+from patchwright_git.command import GitFailed, git
+from patchwright_git.remote import explained, last_line
+from patchwright_publisher.text import one_line
 
-PROTECTED = (".github/workflows/*", ".github/patchwright.yml", ".github/actions/*")
-"""Paths (fnmatch, where `*` matches slashes) that a change may not touch."""
+PROTECTED = (
+    ".github/workflows/*",
+    ".github/actions/*",
+    ".github/patchwright.yml",
+    # A link in place of the folder would bring workflows from elsewhere.
+    ".github",
+    ".github/workflows",
+    ".github/actions",
+)
+"""Paths (fnmatch in lower case, where `*` matches slashes) that a change may not touch."""
 FILE_LIMIT = 1_000
 FILE_BYTES = 10 * 2**20
+BUNDLE_BYTES = 100 * 2**20
 REGULAR_MODES = ("000000", "100644", "100755", "120000")
 TRANSFER_TIMEOUT = 300.0
 """Seconds for one fetch or push."""
 _CHANGE = "refs/patchwright/change"
+_THERE = "refs/patchwright/there"
+_FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+_UNPACKING = {
+    "fetch.fsckObjects": "true",
+    # Kept as it came: a small pack of zeros would fill the disk when unpacked, or the memory.
+    "fetch.unpackLimit": "1",
+    "core.bigFileThreshold": "1m",
+}
+_REJECTED = re.compile(r"\[(?:remote )?rejected\]")
+_PASSING = re.compile(r"cannot lock ref|failed to update ref|internal server error", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A line of git's raw diff."""
+    """A line of git's raw diff; `mode` and `blob` are the new ones, zeros for what is gone."""
 
     mode: str
+    blob: str
     path: str
 
 
@@ -50,15 +73,46 @@ class Verified:
         """Push it as `branch`, without force: what somebody has built upon it stays theirs."""
         with telemetry.span("push branch", attributes={"vcs.ref.head.name": branch}):
             try:
-                await git(
-                    "push", "--quiet", self._job.repository.clone_url,
-                    f"{_CHANGE}:refs/heads/{branch}",
-                    repository=self._repository, token=self._token, timeout=TRANSFER_TIMEOUT,
-                )  # fmt: skip
-            except GitError as error:
-                if "non-fast-forward" in error.stderr or "fetch first" in error.stderr:
-                    return
-                raise Permanent(f"GitHub refused the branch: {error.stderr}") from error
+                await self._remotely("push", "--quiet", to=f"{_CHANGE}:refs/heads/{branch}")
+            except GitFailed as error:
+                if not _REJECTED.search(error.said):
+                    raise explained(error, "Pushing the branch") from None
+                if not await self._is_on(branch):
+                    raise _rejected(branch, error.said) from None
+
+    async def _is_on(self, branch: str) -> bool:
+        """Whether the branch holds the change already, with something on top or not."""
+        try:
+            await self._remotely(*_FETCH, to=f"+refs/heads/{branch}:{_THERE}")
+        except GitFailed as error:
+            if "couldn't find remote ref" in error.said:
+                return False
+            raise explained(error) from None
+        try:
+            await git("merge-base", "--is-ancestor", _CHANGE, _THERE, directory=self._repository)
+        except GitFailed:
+            return False
+        return True
+
+    async def _remotely(self, *command: str, to: str) -> None:
+        await git(
+            *(*command, "--", self._job.repository.clone_url, to),
+            directory=self._repository,
+            token=self._token,
+            timeout=TRANSFER_TIMEOUT,
+        )
+
+
+def _rejected(branch: str, said: str) -> Permanent | Retry:
+    line = next(line for line in said.splitlines() if _REJECTED.search(line))
+    if _PASSING.search(line):
+        return Retry(f"GitHub could not take the branch: {last_line(line)}")
+    if "[remote rejected]" in line:
+        return Permanent(f"GitHub refused the branch `{branch}`: {last_line(line)}")
+    return Permanent(
+        f"The branch `{branch}` is there already and holds something else.",
+        advice="Delete or rename that branch.",
+    )
 
 
 @asynccontextmanager
@@ -66,62 +120,72 @@ async def verified(
     job: JobRequested, event: ChangeProduced, bundle: bytes, *, token: SecretStr
 ) -> AsyncIterator[Verified]:
     """Unpack and check the bundle. Raises `Permanent` when it may not be pushed."""
+    if len(bundle) > BUNDLE_BYTES:
+        raise Permanent(f"The change is larger than {BUNDLE_BYTES // 2**20} MiB.")
     with tempfile.TemporaryDirectory(prefix="patchwright-publisher-") as folder:
         repository = Path(folder)
         with telemetry.span("verify change"):
-            await _unpack(repository, job, event, bundle, token)
-            await _check(repository, job, event)
+            await _fetch_base(repository, job, token)
+            try:
+                await _unpack(repository, event, bundle)
+                await _check(repository, job, event)
+            except GitFailed as error:
+                raise Permanent(f"The change cannot be read: {last_line(error.said)}") from error
         yield Verified(repository, job, token)
 
 
-async def _unpack(
-    repository: Path,
-    job: JobRequested,
-    event: ChangeProduced,
-    bundle: bytes,
-    token: SecretStr,
-) -> None:
-    (repository / "change.bundle").write_bytes(bundle)
-    await git("init", "--quiet", "--bare", ".", repository=repository)
+async def _fetch_base(repository: Path, job: JobRequested, token: SecretStr) -> None:
+    await git("init", "--quiet", "--bare", "--template=", directory=repository)
     url = job.repository.clone_url
     with telemetry.span("fetch base"):
-        await git(
-            "fetch", "--quiet", "--no-tags", "--depth=1", url, job.base,
-            repository=repository, token=token, timeout=TRANSFER_TIMEOUT,
-        )  # fmt: skip
-    try:
-        await git(
-            "-c", "fetch.fsckObjects=true", "-c", "transfer.unpackLimit=100000",
-            "fetch", "--quiet", "--no-tags", "change.bundle", f"{event.commit}:{_CHANGE}",
-            repository=repository, environment={"GIT_ALLOW_PROTOCOL": "file"},
-        )  # fmt: skip
-    except GitError as error:
-        raise Permanent(f"The change could not be unpacked: {error.stderr}") from error
+        try:
+            await git(
+                *(*_FETCH, "--depth=1", "--", url, f"{job.base}:refs/patchwright/base"),
+                directory=repository,
+                token=token,
+                timeout=TRANSFER_TIMEOUT,
+            )
+        except GitFailed as error:
+            raise explained(error) from None
+
+
+async def _unpack(repository: Path, event: ChangeProduced, bundle: bytes) -> None:
+    (repository / "change.bundle").write_bytes(bundle)
+    await git(
+        *(*_FETCH, "--", "change.bundle", f"{event.commit}:{_CHANGE}"),
+        directory=repository,
+        settings=_UNPACKING,
+        environment={"GIT_ALLOW_PROTOCOL": "file"},
+    )
 
 
 async def _check(repository: Path, job: JobRequested, event: ChangeProduced) -> None:
-    listed = await git("rev-list", "--parents", "-n", "1", _CHANGE, repository=repository)
+    listed = await git("rev-list", "--parents", "-n", "1", _CHANGE, directory=repository)
     if listed.decode().split() != [event.commit, job.base]:
         raise Permanent("The change is not one commit on the commit that the job began with.")
     raw = await git(
-        "diff-tree", "-r", "-z", "--raw", "--no-renames", job.base, _CHANGE, repository=repository
+        *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", job.base, _CHANGE),
+        directory=repository,
     )
-    refuse(changes(raw))
-    sizes = await git("ls-tree", "-r", "-l", "-z", _CHANGE, repository=repository)
-    _refuse_large(sizes, {change.path for change in changes(raw)})
+    changed = changes(raw)
+    refuse(changed)
+    there = [change for change in changed if change.mode != "000000"]
+    blobs = "".join(f"{change.blob}\n" for change in there).encode()
+    sizes = await git("cat-file", "--batch-check=%(objectsize)", directory=repository, stdin=blobs)
+    _refuse_large(there, sizes.split(b"\n"))
 
 
 def changes(raw: bytes) -> list[Change]:
     """Parse `git diff-tree -z --raw`: `:modes ids status NUL path NUL`."""
     fields = raw.split(b"\0")
-    return [
-        Change(mode=meta.split()[1].decode(), path=path.decode(errors="surrogateescape"))
-        for meta, path in zip(fields[0::2], fields[1::2], strict=False)
-        if meta
-    ]
+    parsed = []
+    for meta, path in zip(fields[0::2], fields[1::2], strict=False):
+        _, mode, _, blob, _ = meta.decode().split()
+        parsed.append(Change(mode, blob, path.decode(errors="backslashreplace")))
+    return parsed
 
 
-def refuse(changed: list[Change]) -> None:
+def refuse(changed: Sequence[Change]) -> None:
     """Raises `Permanent` with a sentence for the maintainer when the change may not be pushed."""
     if not changed:
         raise Permanent("The change is empty.")
@@ -130,18 +194,20 @@ def refuse(changed: list[Change]) -> None:
     for change in changed:
         if any(fnmatch.fnmatchcase(change.path.lower(), pattern) for pattern in PROTECTED):
             raise Permanent(
-                f"The change touches `{change.path}`, which is protected.",
+                f"The change touches {_shown(change.path)}, which is protected.",
                 advice="Make this part of the change by hand.",
             )
         if change.mode not in REGULAR_MODES:
-            raise Permanent(f"The change makes `{change.path}` something other than a file.")
+            raise Permanent(f"The change makes {_shown(change.path)} something other than a file.")
 
 
-def _refuse_large(listing: bytes, touched: set[str]) -> None:
-    for line in listing.split(b"\0"):
-        if not line:
-            continue
-        meta, _, path = line.partition(b"\t")
-        name, size = path.decode(errors="surrogateescape"), meta.split()[3]
-        if name in touched and size.isdigit() and int(size) > FILE_BYTES:
-            raise Permanent(f"`{name}` is larger than {FILE_BYTES // 2**20} MiB.")
+def _refuse_large(changed: Sequence[Change], sizes: Sequence[bytes]) -> None:
+    for change, size in zip(changed, sizes, strict=False):
+        if not size.isdigit():
+            raise Permanent(f"The change lacks the content of {_shown(change.path)}.")
+        if int(size) > FILE_BYTES:
+            raise Permanent(f"{_shown(change.path)} is larger than {FILE_BYTES // 2**20} MiB.")
+
+
+def _shown(path: str) -> str:
+    return f"`{one_line(path.replace('`', chr(39)), limit=200)}`"

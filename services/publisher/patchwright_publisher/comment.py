@@ -49,47 +49,65 @@ class OneComment:
 
     async def update(self, text: str) -> None:
         """Edit the comment if it is known; progress is not worth a new one."""
-        known = await self._claims.read(self._key, Known)
+        known = await self._known()
         if known:
             await self._comments.edit(known.id, text)
 
-    async def write(self, text: str, *, final: bool = False) -> Posted | None:
-        """Make the comment show `text`, creating it when there is none.
-
-        None when the comment was there already and the text is not `final`: a late
-        acknowledgement must not replace what came after it. A final text also clears
-        away a second comment, which two publishers can make at the same moment.
-        """
-        known = await self._claims.read(self._key, Known)
-        if known and not final:
+    async def write(self, text: str) -> Posted | None:
+        """Create the comment. None when it was there: what it shows is never older than this."""
+        if await self._known():
             return None
-        found = await self._comments.comments_with(self._marker) if final or not known else []
-        if not known and not found:
-            return await self._created(text, final=final)
-        keep = min([*found, *([known.id] if known else [])])
-        posted = await self._comments.edit(keep, text) if final else None
-        if final and posted is None:
-            posted = await self._comments.comment(text)
-            keep = posted.id
-        await self._remember(keep, instead=known)
-        for other in found:
-            if other != keep:
-                await self._comments.delete(other)
-        return posted
+        found = await self._comments.comments_with(self._marker)
+        if not found:
+            return await self._created(text, instead=None)
+        await self._delete_all_but(await self._keep(found[0], instead=None), found)
+        return None
 
-    async def _created(self, text: str, *, final: bool) -> Posted | None:
-        posted = await self._comments.comment(text)
-        kept = await self._claims.change(
-            self._key, Known, lambda before: before or Known(id=posted.id)
-        )
-        if kept.id == posted.id:
+    async def finish(self, text: str) -> Posted:
+        """Make the comment show `text`, and be the only one.
+
+        A second one comes from two publishers at the same moment, or from one that was
+        killed between writing a comment and noting it down.
+        """
+        known = await self._known()
+        found = await self._comments.comments_with(self._marker)
+        for candidate in sorted({*found, *([known.id] if known else [])}):
+            posted = await self._comments.edit(candidate, text)
+            if posted is None:
+                continue
+            if await self._keep(posted.id, instead=known) != posted.id:
+                return await self.finish(text)
+            await self._delete_all_but(posted.id, found)
             return posted
-        # Another publisher was first: its comment stays, and shows the text if it is final.
+        return await self._created(text, instead=known) or await self.finish(text)
+
+    async def tidy(self) -> None:
+        """Delete what stands beside the job's comment."""
+        known = await self._known()
+        if known is not None:
+            found = await self._comments.comments_with(self._marker)
+            await self._delete_all_but(known.id, found)
+
+    async def _delete_all_but(self, kept: int, found: list[int]) -> None:
+        for other in found:
+            if other != kept:
+                await self._comments.delete(other)
+
+    async def _created(self, text: str, *, instead: Known | None) -> Posted | None:
+        posted = await self._comments.comment(text)
+        if await self._keep(posted.id, instead=instead) == posted.id:
+            return posted
+        # Another publisher was first: its comment stays.
         await self._comments.delete(posted.id)
-        return await self.write(text, final=final)
+        return None
 
-    async def _remember(self, comment_id: int, *, instead: Known | None) -> None:
+    async def _keep(self, comment_id: int, *, instead: Known | None) -> int:
+        """Note down which comment is the job's, unless somebody did meanwhile; which one it is."""
+
         def step(before: Known | None) -> Known:
-            return Known(id=comment_id) if before == instead else before or Known(id=comment_id)
+            return before if before and before != instead else Known(id=comment_id)
 
-        await self._claims.change(self._key, Known, step)
+        return (await self._claims.change(self._key, Known, step)).id
+
+    async def _known(self) -> Known | None:
+        return await self._claims.read(self._key, Known)

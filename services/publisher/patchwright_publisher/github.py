@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 import httpx2 as httpx
@@ -81,7 +82,9 @@ class GitHub:
         owner = self._job.repository.full_name.partition("/")[0]
         query = f"head={quote(f'{owner}:{head}', safe='')}&state=all"
         found = await session.get(f"{self._path}/pulls?{query}")
-        return _posted(found[0]) if found else None
+        # GitHub ignores a filter that it does not understand and lists everything.
+        ours = [pull for pull in found if pull["head"]["ref"] == head]
+        return _posted(ours[0]) if ours else None
 
     async def open(self, draft: Draft) -> Posted:
         """Open the pull request, or find the one that an earlier try has opened."""
@@ -99,9 +102,10 @@ class GitHub:
         try:
             return _posted(await session.post(f"{self._path}/pulls", body))
         except RefusedError as refused:
-            existing = await self.pull_request(draft.head)
-            if refused.status == UNPROCESSABLE and existing:
-                return existing
+            if refused.status == UNPROCESSABLE:
+                existing = await self.pull_request(draft.head)
+                if existing:
+                    return existing
             raise
 
     async def has_branch(self, name: str) -> bool:
@@ -116,7 +120,7 @@ class GitHub:
         return True
 
 
-def _posted(answer: dict[str, str]) -> Posted:
+def _posted(answer: dict[str, Any]) -> Posted:
     return Posted(
         id=int(answer["id"]),
         url=answer["html_url"],

@@ -46,37 +46,47 @@ class Handlers:
         """Acknowledge on the issue."""
         job = delivery.read(JobRequested)
         outcome = await self._claims.outcome(job.job_id)
+        if outcome is not None and delivery.delivered == 1:
+            return
+        comment, sign = await self._results.comment(job)
         if outcome is None:
-            comment, sign = await self._results.comment(job)
             await comment.write(sign(self._texts.requested()))
+        else:
+            # Killed after it wrote a comment, before it could note it down.
+            await comment.tidy()
 
     async def on_started(self, delivery: Delivery) -> None:
         """Show that a runner is at it."""
         event = delivery.read(JobStarted)
         job = await self._bus.job(event.job_id)
-        await self._show_progress(job, event.epoch, self._texts.started(job, event))
+        await self._show_progress(delivery, job, event.epoch, self._texts.started(job, event))
 
     async def on_progressed(self, delivery: Delivery) -> None:
         """Show what the last turn did, unless an edit was made a moment ago."""
         event = delivery.read(JobProgressed)
         now = time.monotonic()
-        if now - self._edited.get(event.job_id, -self._interval) < self._interval:
+        recent = now - self._edited.get(event.job_id, -self._interval) < self._interval
+        if recent and delivery.delivered == 1:
             return
         self._edited = {k: at for k, at in self._edited.items() if now - at < self._interval}
         self._edited[event.job_id] = now
         job = await self._bus.job(event.job_id)
-        await self._show_progress(job, event.epoch, self._texts.progressed(event))
+        await self._show_progress(delivery, job, event.epoch, self._texts.progressed(event))
 
-    async def _show_progress(self, job: JobRequested, epoch: int, text: str) -> None:
-        claim = await self._claims.claim(job.job_id)
-        if claim is None or claim.epoch != epoch or await self._claims.outcome(job.job_id):
+    async def _show_progress(
+        self, delivery: Delivery, job: JobRequested, epoch: int, text: str
+    ) -> None:
+        if await self._claims.outcome(job.job_id) is None:
+            claim = await self._claims.claim(job.job_id)
+            if claim is None or claim.epoch != epoch:
+                return
+            comment, sign = await self._results.comment(job)
+            await comment.update(sign(text))
+        elif delivery.delivered == 1:
             return
-        comment, sign = await self._results.comment(job)
-        await comment.update(sign(text))
-        outcome = await self._claims.outcome(job.job_id)
-        if outcome is not None and outcome.reported_at is not None:
-            # The result became visible while we edited: show it again, over our text.
-            await self._results.finish(job.job_id, outcome.model_copy(update={"reported_at": None}))
+        # The result may have become visible while we edited, now or in an earlier delivery
+        # that did not end: show it again, over our text.
+        await self._results.show_again(job.job_id)
 
     async def on_change(self, delivery: Delivery) -> None:
         """Open the pull request."""

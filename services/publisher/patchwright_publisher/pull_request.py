@@ -15,7 +15,7 @@ from patchwright_common.events import (
     JobRequested,
     JobStarted,
 )
-from patchwright_publisher.text import COMMENT_LIMIT, harmless, one_line, shortened
+from patchwright_publisher.text import COMMENT_LIMIT, cell, harmless, one_line, shortened
 
 TITLE_LIMIT = 120
 """Characters; GitHub takes 256, lists show about this many."""
@@ -43,7 +43,7 @@ class Voice:
 
 def branch_of(job: JobRequested) -> str:
     """The job's one branch: `patchwright/<issue>-<trigger>-<attempt>`."""
-    return "patchwright/" + job.job_id.removeprefix(f"{job.repository.id}-")
+    return "patchwright/" + (job.job_id.removeprefix(f"{job.repository.id}-") or job.job_id)
 
 
 def marker_of(job_id: str, mark: str) -> str:
@@ -68,7 +68,7 @@ class Texts:
         self._templates.filters |= {
             "money": money,
             "duration": duration,
-            "cell": lambda path: one_line(path.replace("`", "'"), limit=200),
+            "cell": lambda path: cell(path, limit=200),
             "status": lambda letter: STATUS.get(letter, letter),
         }
 
@@ -119,7 +119,7 @@ class Texts:
             app=self._voice.app,
         )
 
-    def draft(self, job: JobRequested, event: ChangeProduced) -> Draft:
+    def draft(self, job: JobRequested, event: ChangeProduced, *, trace_id: str) -> Draft:
         """The pull request; its title is the issue's, which a person wrote."""
         body = self._render(
             "pull_request",
@@ -130,23 +130,31 @@ class Texts:
             spent=event.spent,
             sender=job.sender,
         )
+        footer = self._footer(job.job_id, trace_id)
         return Draft(
             title=one_line(job.title, limit=TITLE_LIMIT) or f"Resolve issue {job.issue_number}",
-            body=body,
+            body=_joined(body, footer),
             head=branch_of(job),
             base=job.repository.default_branch,
         )
 
     def signed(self, text: str, *, job_id: str, trace_id: str, marker: str) -> str:
         """`text` with the trace, the job and the marker under it, within GitHub's limit."""
-        url = self._voice.trace_url.format(trace_id=trace_id) if self._voice.trace_url else ""
-        footer = self._render(
-            "footer", trace_id=trace_id, trace_url=url, job_id=job_id, marker=marker
-        )
-        return shortened(text, COMMENT_LIMIT - len(footer) - 2) + "\n\n" + footer
+        return _joined(text, self._footer(job_id, trace_id), marker)
+
+    def _footer(self, job_id: str, trace_id: str) -> str:
+        # Not `format`: a trace viewer's address may hold other braces.
+        url = self._voice.trace_url.replace("{trace_id}", trace_id)
+        return self._render("footer", trace_id=trace_id, trace_url=url, job_id=job_id)
 
     def _render(self, name: str, **values: Any) -> str:
         return self._templates.get_template(f"{name}.md.j2").render(**values).strip()
+
+
+def _joined(text: str, *below: str) -> str:
+    """`text`, cut where it must be, so that what stands below it has room."""
+    end = "".join(f"\n\n{part}" for part in below)
+    return shortened(text, COMMENT_LIMIT - len(end)) + end
 
 
 def money(dollars: float) -> str:

@@ -10,8 +10,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from pydantic import SecretStr
+import httpx2 as httpx
+from pydantic import SecretStr, TypeAdapter
 
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
@@ -33,6 +35,12 @@ from patchwright_publisher.github import GitHub, OpenSession, Posted
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
 
 log = logging.getLogger(__name__)
+
+GONE = (httpx.codes.NOT_FOUND, httpx.codes.GONE)
+"""GitHub's answers for an issue that was deleted, or issues that were switched off."""
+_FINAL: TypeAdapter[ChangeProduced | AnswerProduced | JobFailed] = TypeAdapter(
+    ChangeProduced | AnswerProduced | JobFailed
+)
 
 
 @dataclass(frozen=True)
@@ -67,30 +75,35 @@ class Results:
 
     async def change(self, event: ChangeProduced, sequence: int) -> None:
         """A pull request, if the change may be pushed and nothing was decided before."""
-        if await self._stale(event.job_id, event.epoch):
-            return
         proposed = Outcome(kind="pull_request", sequence=sequence)
-        if await self._claims.outcome(event.job_id) is not None:
-            await self._settle(event.job_id, proposed)
-            return
-        # Checked before it is decided: a change that may not be pushed ends as a failure.
-        job = await self._bus.job(event.job_id)
-        async with self._verified(job, event) as change:
-            await self._settle(event.job_id, proposed, change)
+        decided = await self._claims.outcome(event.job_id)
+        if decided is not None:
+            await self.finish(event.job_id, decided)
+        elif not await self._overtaken(event.job_id, event.epoch):
+            # Checked before it is decided: a change that may not be pushed ends as a failure.
+            job = await self._bus.job(event.job_id)
+            async with self._verified(job, event) as change:
+                await self._settle(event.job_id, proposed, change)
 
     async def answer(self, event: AnswerProduced, sequence: int) -> None:
         """The agent's answer, if nothing was decided before."""
-        if not await self._stale(event.job_id, event.epoch):
+        if not await self._late(event.job_id, event.epoch):
             await self._settle(event.job_id, Outcome(kind="answer", sequence=sequence))
 
     async def failure(self, event: JobFailed, sequence: int) -> None:
         """A failure, if nothing was decided before or what was decided cannot be completed."""
-        if event.epoch is not None and await self._stale(event.job_id, event.epoch):
+        if event.epoch is not None and await self._late(event.job_id, event.epoch):
             return
         failed = Outcome(kind="failure", sequence=sequence)
         if event.sequence is not None:
             await self._claims.replace(event.job_id, event.sequence, failed)
         await self._settle(event.job_id, failed)
+
+    async def show_again(self, job_id: str) -> None:
+        """Write a result that was visible already once more, over what was written since."""
+        outcome = await self._claims.outcome(job_id)
+        if outcome is not None and outcome.reported_at is not None:
+            await self._show(await self._bus.job(job_id), outcome, None)
 
     async def finish(self, job_id: str, outcome: Outcome, change: Verified | None = None) -> None:
         """Complete a decided result and say so; harmless when that has happened already.
@@ -110,7 +123,14 @@ class Results:
 
     # --- how ---------------------------------------------------------------------------
 
-    async def _stale(self, job_id: str, epoch: int) -> bool:
+    async def _late(self, job_id: str, epoch: int) -> bool:
+        """Whether to drop a runner's result: another runner took the job over before any result.
+
+        What was decided is completed by everybody: the runner that took over stops at it.
+        """
+        return await self._claims.outcome(job_id) is None and await self._overtaken(job_id, epoch)
+
+    async def _overtaken(self, job_id: str, epoch: int) -> bool:
         claim = await self._claims.claim(job_id)
         if claim is not None and claim.epoch == epoch:
             return False
@@ -132,18 +152,19 @@ class Results:
         body = await self._bus.stored(PW_EVENTS, outcome.sequence)
         if body is None:
             raise Permanent("The event that decided the result is no longer stored.")
-        if outcome.kind == "pull_request":
-            return await self._show_change(job, ChangeProduced.model_validate_json(body), change)
-        if outcome.kind == "answer":
-            text = self._texts.answer(AnswerProduced.model_validate_json(body))
-            return Shown("answer", await self._final_comment(job, text))
-        return await self._show_failure(job, JobFailed.model_validate_json(body))
+        # Not by the outcome's kind: a failure can have turned out to be a pull request.
+        event = _FINAL.validate_json(body)
+        if isinstance(event, ChangeProduced):
+            return await self._show_change(job, event, change)
+        if isinstance(event, AnswerProduced):
+            return Shown("answer", await self._final_comment(job, self._texts.answer(event)))
+        return await self._show_failure(job, event)
 
     async def _show_change(
         self, job: JobRequested, event: ChangeProduced, change: Verified | None
     ) -> Shown:
         github = self._github(job)
-        draft = self._texts.draft(job, event)
+        draft = self._texts.draft(job, event, trace_id=telemetry.trace_id())
         existing = await github.pull_request(draft.head)
         if existing is None:
             if change is not None:
@@ -166,6 +187,16 @@ class Results:
         return Shown("pull_request", Posted(opened.id, opened.url, at))
 
     async def _show_failure(self, job: JobRequested, event: JobFailed) -> Shown:
+        try:
+            return await self._show_what_is_left(job, event)
+        except RefusedError as refused:
+            if refused.status not in GONE:
+                raise
+            # Nobody is left to be told, and the issue's queue must not wait for it.
+            log.error("the issue is gone, so nobody saw: %s", event.reason)
+            return Shown("failure", Posted(0, "", datetime.now(UTC)))
+
+    async def _show_what_is_left(self, job: JobRequested, event: JobFailed) -> Shown:
         github = self._github(job)
         branch = branch_of(job)
         opened = await github.pull_request(branch)
@@ -179,10 +210,7 @@ class Results:
 
     async def _final_comment(self, job: JobRequested, text: str) -> Posted:
         comment, sign = await self.comment(job)
-        posted = await comment.write(sign(text), final=True)
-        if posted is None:
-            raise AssertionError("a final comment is always posted")
-        return posted
+        return await comment.finish(sign(text))
 
     async def comment(self, job: JobRequested) -> tuple[OneComment, Callable[[str], str]]:
         """The job's comment, and what signs a text for it."""

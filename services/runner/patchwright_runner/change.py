@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from patchwright_runner.git import git
+from patchwright_git.command import git
 from patchwright_runner.sandbox.protocol import Entry
 
 _SECONDS = 120.0
@@ -146,5 +146,5 @@ async def _tree(repository: Path, commit: str) -> bytes:
     return await _git(repository, "rev-parse", "--verify", f"{commit}^{{tree}}")
 
 
-async def _git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+async def _git(repository: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
     return await git(*arguments, directory=repository, timeout=_SECONDS, stdin=stdin)

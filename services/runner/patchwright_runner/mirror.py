@@ -8,7 +8,6 @@ that it is there, whole. The token reaches git by its environment only.
 from __future__ import annotations
 
 import asyncio
-import base64
 import fcntl
 import logging
 import os
@@ -20,8 +19,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from patchwright_common.errors import Permanent, Retry
-from patchwright_runner.git import GitFailed, git
+from patchwright_git.command import GitFailed, git
+from patchwright_git.remote import explained
 
 _FETCH_SECONDS = 24 * 3600.0
 """A backstop: the caller's own limit ends a fetch sooner."""
@@ -31,12 +33,8 @@ _SHA = re.compile(r"[0-9a-f]{40}")
 _BASES = "refs/patchwright/base"
 
 _SETTINGS = {
-    "http.followRedirects": "false",
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "30",
     "fetch.fsckObjects": "true",
     "fetch.writeCommitGraph": "false",
-    "transfer.bundleURI": "false",
     **{
         # Flaws that old tools left in well-known histories and that harm nobody.
         f"fetch.fsck.{flaw}": "ignore"
@@ -61,7 +59,6 @@ _BROKEN = re.compile(
     r"pack .*(invalid|far too short)|bad config|inflate",
     re.IGNORECASE,
 )
-_STATUS = re.compile(r"returned error: (\d{3})|HTTP (\d{3})")
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +104,7 @@ class Mirror:
                 await remote.fetch(sha)
             except GitFailed as error:
                 if not _BROKEN.search(error.said):
-                    raise _failure(error, token) from None
+                    raise explained(error) from None
             else:
                 return path
             log.warning("the mirror %s is broken and made anew", path)
@@ -116,7 +113,7 @@ class Mirror:
             try:
                 await remote.fetch(sha)
             except GitFailed as error:
-                raise _failure(error, token) from None
+                raise explained(error) from None
             return path
 
 
@@ -128,7 +125,7 @@ class _Remote:
     ) -> None:
         self._path = path
         self._url = url
-        self._settings = {**_SETTINGS, **_authorization(token)}
+        self._token = None if token is None else SecretStr(token)
         self._environment = environment
         self._lock = lock
 
@@ -148,7 +145,8 @@ class _Remote:
             *("fetch", *quiet, *options, "--", self._url, refspec),
             directory=self._path,
             timeout=_FETCH_SECONDS,
-            settings=self._settings,
+            token=self._token,
+            settings=_SETTINGS,
             environment=self._environment,
             descriptors=[self._lock],
         )
@@ -160,13 +158,6 @@ def _check_request(url: str, sha: str) -> None:
         raise Permanent("The repository's address is not a plain http or https address.")
     if not _SHA.fullmatch(sha):
         raise Permanent("The base commit is not a full commit id.")
-
-
-def _authorization(token: str | None) -> dict[str, str]:
-    if token is None:
-        return {}
-    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-    return {"http.extraHeader": f"Authorization: Basic {basic}"}
 
 
 @asynccontextmanager
@@ -234,31 +225,3 @@ async def _succeeds(*arguments: str, directory: Path) -> bool:
     except GitFailed:
         return False
     return True
-
-
-def _failure(error: GitFailed, token: str | None) -> Retry | Permanent:
-    """What a failed fetch means. The token should be nowhere in git's text; make sure."""
-    said = error.said.strip()
-    if token:
-        said = said.replace(token, "***").replace(_authorization(token)["http.extraHeader"], "***")
-    status = _STATUS.search(said)
-    code = int(status[1] or status[2]) if status else 0
-    if code == 404 or "not found" in said.lower():
-        return Permanent(
-            "The repository was not found, or Patchwright has no access to it.",
-            advice="Check that the App is installed on this repository.",
-        )
-    if code == 403:
-        return Permanent(
-            "Access to the repository was denied.",
-            advice="Check that the App is not suspended and may read the repository's contents.",
-        )
-    if "fsck" in said.lower() or "error in object" in said.lower():
-        return Permanent(f"The repository holds objects that git refuses: {_last_line(said)}")
-    if "not our ref" in said or "couldn't find remote ref" in said:
-        return Permanent("The base commit does not exist in the repository any more.")
-    return Retry(f"Fetching the repository failed: {_last_line(said)}")
-
-
-def _last_line(said: str) -> str:
-    return said.rpartition("\n")[2][:300]

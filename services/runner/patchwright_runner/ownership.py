@@ -20,13 +20,16 @@ CRASH_LIMIT = 3
 class Ownership:
     """One job, owned by this runner under one epoch."""
 
-    def __init__(self, claims: Claims, job_id: str, epoch: int) -> None:
+    def __init__(self, claims: Claims, job_id: str, epoch: int, heartbeat: float) -> None:
         self._claims = claims
+        self._heartbeat = heartbeat
         self.job_id = job_id
         self.epoch = epoch
 
     @classmethod
-    async def take(cls, claims: Claims, job_id: str, owner: str) -> Ownership:
+    async def take(
+        cls, claims: Claims, job_id: str, owner: str, *, heartbeat: float = HEARTBEAT
+    ) -> Ownership:
         """Claim the job. Raises `Permanent` when it has ended too many runners."""
         claim = await claims.take(job_id, owner)
         crashes = claim.epoch - claim.retries - 1
@@ -35,7 +38,7 @@ class Ownership:
                 f"The work was cut off {crashes} times: each time the runner died with it.",
                 advice="Operators: the runner's log and the trace show where.",
             )
-        return cls(claims, job_id, claim.epoch)
+        return cls(claims, job_id, claim.epoch, heartbeat)
 
     async def check(self) -> None:
         """Raises `Overtaken` when a newer epoch exists. To be called before every effect."""
@@ -67,7 +70,7 @@ class Ownership:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(self._heartbeat)
             try:
                 await self.check()
             except Retry as error:

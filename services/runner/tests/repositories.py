@@ -20,7 +20,9 @@ ENVIRONMENT = {
 
 def git(directory: Path, *arguments: str, stdin: bytes | None = None) -> str:
     command = ["git", "-C", str(directory), *arguments]
-    done = subprocess.run(command, env=ENVIRONMENT, input=stdin, capture_output=True, timeout=60)
+    done = subprocess.run(
+        command, env=ENVIRONMENT, input=stdin, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode(errors="surrogateescape").strip()
 

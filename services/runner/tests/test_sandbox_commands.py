@@ -138,6 +138,11 @@ async def test_root_is_read_only(box: RemoteBox, place: str) -> None:
     assert result.exit_code != 0
 
 
+async def test_root_is_mounted_read_only(box: RemoteBox) -> None:
+    mounts = await box.run("awk '$2 == \"/\" {print $4}' /proc/mounts", timeout=10)
+    assert mounts.output.split()[-1].startswith("ro,")
+
+
 @pytest.mark.parametrize("place", ["/workspace", "/tmp", "/home/agent", "/dev/shm"])
 async def test_scratch_places_can_be_written(box: RemoteBox, place: str) -> None:
     assert (

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ async def main():
     box = await {kind}(sys.argv[1]).start(BoxSpec("job-1", limits=limits))
     marker = sys.argv[2]
     asyncio.get_running_loop().call_later(1, lambda: print("running", flush=True))
-    await box.run(f"(setsid sleep {{marker}} &); trap '' TERM; exec -a {{marker}} sleep 600", timeout=600)
+    orphan, stubborn = f"(setsid sleep {{marker}} &)", f"exec -a {{marker}} sleep 600"
+    await box.run(f"{{orphan}}; trap '' TERM; {{stubborn}}", timeout=600)
 
 asyncio.run(main())
 """
@@ -49,18 +51,21 @@ def _alive(marker: str) -> list[str]:
 
 
 def _groups(runner_id: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/patchwright/{runner_id}/*/"))
+    return list(Path("/sys/fs/cgroup").glob(f"**/patchwright/{runner_id}.*/"))
 
 
 def _containers(runner_id: str) -> list[str]:
     label = f"label=patchwright.runner={runner_id}"
     listed = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", label], capture_output=True, timeout=20
+        ["docker", "ps", "--all", "--quiet", "--filter", label],
+        capture_output=True,
+        timeout=20,
+        check=False,
     )
     return listed.stdout.decode().split()
 
 
-async def _until(check, seconds: float) -> float:
+async def _until(check: Callable[[], object], seconds: float) -> float:
     began = time.monotonic()
     while not check():
         assert time.monotonic() - began < seconds
@@ -82,6 +87,23 @@ async def test_box_dies_when_its_runner_is_killed(backend: Backend, runner_id: s
         await _until(lambda: not _alive(marker), 5)
     await _until(lambda: not _containers(runner_id), 5)
     await backend.sweep()
+    assert _groups(runner_id) == []
+
+
+async def test_box_that_hangs_is_removed_all_the_same(backend: Backend, runner_id: str) -> None:
+    marker = str(300_000 + os.getpid())
+    box = await backend.start(BoxSpec("job-1", limits=LIMITS))
+    call = asyncio.create_task(box.run(f"exec sleep {marker}", timeout=600))
+    await _until(lambda: _alive(marker), 5)
+    status = Path(f"/proc/{_alive(marker)[0]}/status").read_text()
+    first_process = int(status.partition("PPid:")[2].split()[0])
+    os.kill(first_process, signal.SIGSTOP)
+    began = time.monotonic()
+    await box.close()
+    assert time.monotonic() - began < 6
+    with pytest.raises(BoxLost):
+        await call
+    await _until(lambda: not _alive(marker) and not _containers(runner_id), 2)
     assert _groups(runner_id) == []
 
 
@@ -121,7 +143,7 @@ async def test_sweep_removes_what_a_crash_left() -> None:
     image = DockerSettings().image
     label = ("--label", "patchwright.runner=test-crashed")
     left = ("docker", "run", "--detach", "--network", "none", *label, image, "sleep", "60")
-    assert subprocess.run(left, capture_output=True, timeout=30).returncode == 0
+    assert subprocess.run(left, capture_output=True, timeout=30, check=False).returncode == 0
     assert await backend.sweep() == 1
     assert _containers("test-crashed") == []
     assert await backend.sweep() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -19,6 +20,11 @@ from patchwright_vault.store import MODEL_KEY, WEBHOOK_SECRET, Store
 from patchwright_vault.tokens import Minter
 
 log = logging.getLogger(__name__)
+
+ANSWER_TIMEOUT = 12.0
+"""Seconds; the services wait for 15, and nothing is worked out for one that has left."""
+CONCURRENT = 64
+"""Requests of one verb at once: one slow installation must not hold up the others."""
 
 Request = TypeVar("Request", TokenRequest, MarkRequest)
 Answer = Callable[[str, bytes], Awaitable[Reply]]
@@ -38,7 +44,12 @@ class Handlers:
             self._listen(broker, verb)
 
     def _listen(self, broker: NatsBroker, verb: str) -> None:
-        @broker.subscriber(f"pw.rpc.vault.*.{verb}", queue="vault", decoder=_leave_encoded)
+        @broker.subscriber(
+            f"pw.rpc.vault.*.{verb}",
+            queue="vault",
+            decoder=_leave_encoded,
+            max_workers=CONCURRENT,
+        )
         async def receive(message: NatsMessage) -> bytes:
             caller = message.raw_message.subject.split(".")[3]
             reply = await self.answer(caller, verb, message.body, dict(message.headers or {}))
@@ -61,7 +72,12 @@ class Handlers:
             try:
                 if not allowed(caller, verb):
                     raise Permanent(f"{caller} may not ask the vault for {verb}.")
-                return await answers[verb](caller, body)
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    return await answers[verb](caller, body)
+            except TimeoutError:
+                log.warning("no %s for %s in time", verb, caller)
+                telemetry.fail("timeout")
+                return Reply(error="the vault could not answer in time")
             except Permanent as error:
                 log.error("refused %s to %s: %s", verb, caller, error.reason)
                 telemetry.fail(error.reason)

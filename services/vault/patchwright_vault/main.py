@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from pathlib import Path
 
 import httpx2 as httpx
 from pydantic import Field, SecretStr
 
+from patchwright_common.bus import Bus
+from patchwright_common.errors import Permanent, Retry
 from patchwright_common.service import ServiceSettings, connected, run, until_stopped
 from patchwright_vault.handlers import Handlers
 from patchwright_vault.sealing import Sealer, load_or_make_key
 from patchwright_vault.store import GITHUB_APP, MODEL_KEY, WEBHOOK_SECRET, GitHubApp, Store
-from patchwright_vault.tokens import Minter
+from patchwright_vault.tokens import Minter, app_jwt
 
 log = logging.getLogger(__name__)
+
+STORE_RETRY = 1.0
+"""Seconds between two tries to reach the records at start."""
 
 
 class VaultSettings(ServiceSettings):
@@ -39,26 +46,57 @@ class VaultSettings(ServiceSettings):
     )
 
 
-async def take_in(settings: VaultSettings, store: Store) -> None:
-    """Seal what the environment brings, where it differs from what is stored."""
-    given: dict[str, str] = {
+def given_secrets(settings: VaultSettings) -> dict[str, str]:
+    """What the environment brings, by record. Raises `Permanent` for what cannot work."""
+    given = {
         WEBHOOK_SECRET: settings.webhook_secret.get_secret_value(),
         MODEL_KEY: settings.anthropic_api_key.get_secret_value(),
     }
-    pem = settings.github_private_key.get_secret_value()
-    if settings.github_private_key_file:
-        pem = settings.github_private_key_file.expanduser().read_text()
+    pem = _private_key(settings)
     if settings.github_app_id and pem:
         app = GitHubApp(app_id=settings.github_app_id, private_key=pem)
+        app_jwt(app, time.time())
         given[GITHUB_APP] = app.model_dump_json()
-    for name, secret in given.items():
-        if secret and await store.put(name, secret.encode()):
-            log.info("sealed %s", name)
+    elif pem:
+        raise Permanent("The App's private key is given without PATCHWRIGHT_GITHUB_APP_ID.")
+    return {name: secret for name, secret in given.items() if secret}
+
+
+def _private_key(settings: VaultSettings) -> str:
+    # Compose files hand over variables that are not set as empty ones: Path("") is Path(".").
+    path = settings.github_private_key_file
+    if path is None or path == Path():
+        return settings.github_private_key.get_secret_value()
+    try:
+        return path.expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Permanent(f"The App's private key file {path} cannot be read: {why}.") from None
+
+
+async def open_store(bus: Bus, sealer: Sealer, given: dict[str, str]) -> Store:
+    """The store with what is given sealed into it, once NATS and the bucket are there.
+
+    Raises `Permanent` when a record does not open: a vault with the wrong key that
+    answered would turn every request into a failure, so it does not start.
+    """
+    while True:
+        try:
+            store = await Store.open(bus.js, sealer)
+            await store.check()
+            for name, secret in given.items():
+                if await store.put(name, secret.encode()):
+                    log.info("sealed %s", name)
+            return store
+        except Retry as error:
+            log.warning("waiting for the store: %s", error.reason)
+            await asyncio.sleep(STORE_RETRY)
 
 
 async def serve() -> None:
     """Run until told to stop."""
     settings = VaultSettings()
+    given = given_secrets(settings)
     sealer = Sealer(load_or_make_key(settings.vault_key_file.expanduser()))
     async with (
         connected("vault", settings) as service,
@@ -68,8 +106,7 @@ async def serve() -> None:
             timeout=10.0,
         ) as github,
     ):
-        store = await Store.open(service.bus.js, sealer)
-        await take_in(settings, store)
+        store = await open_store(service.bus, sealer, given)
         Handlers(store, Minter(store, github), sealer).attach(service.broker)
         await service.broker.start()
         log.info("ready")

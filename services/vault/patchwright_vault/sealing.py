@@ -6,6 +6,7 @@ its 16-byte tag. A record moved to another name does not decrypt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -57,38 +58,59 @@ class Sealer:
 def load_or_make_key(path: Path) -> bytes:
     """The 32-byte key in the file, as hex; made with mode 0600 when there is none.
 
-    Raises `Permanent` for a file that others may read or that holds something else.
+    Raises `Permanent` for a file that others may read, that cannot be read at all, or
+    that holds something else.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_new(path, secrets.token_bytes(KEY_BYTES).hex())
-        descriptor = os.open(path, os.O_RDONLY)
-    with os.fdopen(descriptor) as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise Permanent(f"The vault's key file is open to others: chmod 600 {path}")
-        text = file.read().strip()
-    try:
-        return bytes.fromhex(text)
+        try:
+            text = _read_private(path)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_new(path, secrets.token_bytes(KEY_BYTES).hex())
+            text = _read_private(path)
+        key = bytes.fromhex(text.strip())
+    except OSError as error:
+        raise Permanent(f"The vault's key file {path} cannot be used: {error.strerror}.") from None
     except ValueError:
         raise Permanent(f"The vault's key file {path} does not hold a key in hex.") from None
+    if len(key) != KEY_BYTES:
+        raise Permanent(f"The vault's key file {path} holds {len(key)} bytes, not {KEY_BYTES}.")
+    return key
+
+
+def _read_private(path: Path) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY)) as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise Permanent(f"The vault's key file is open to others: chmod 600 {path}")
+        return file.read()
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Appears whole or not at all, so that two vaults that start at once agree on one key."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Appears whole or not at all, so that two vaults that start at once agree on one key.
+
+    The temporary name is random: in containers every vault has the same process id.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    """What is sealed next must not outlive its key's name in the folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _associated(name: str) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import nats.errors
-from nats.js.errors import KeyNotFoundError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchwright_common.errors import Permanent, Retry
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 GITHUB_APP = "github-app"
 WEBHOOK_SECRET = "webhook-secret"  # noqa: S105  a record's name
 MODEL_KEY = "model-key"
+NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY)
 
 
 class MissingError(Permanent):
@@ -44,28 +48,55 @@ class Store:
 
     @classmethod
     async def open(cls, js: JetStreamContext, sealer: Sealer) -> Store:
-        """Bind to the bucket that `just topology` made."""
-        return cls(await js.key_value(PW_VAULT.name), sealer)
+        """Bind to the bucket that `just topology` made. Raises `Retry` while it is not there."""
+        async with _errors():
+            try:
+                return cls(await js.key_value(PW_VAULT.name), sealer)
+            except BucketNotFoundError:
+                raise Retry(f"{PW_VAULT.name} is missing: run `just topology`") from None
+
+    async def check(self) -> None:
+        """Raises `Permanent` for a record that does not open, `Retry` when NATS is away."""
+        for name in NAMES:
+            with contextlib.suppress(MissingError):
+                await self.get(name)
 
     async def get(self, name: str) -> bytes:
         """The secret. Raises `MissingError` when it was never set, `Retry` when NATS is away."""
-        try:
-            entry = await self._bucket.get(name)
-        except KeyNotFoundError:
-            raise MissingError(f"The vault holds no {name}.") from None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise Retry(f"{PW_VAULT.name} did not answer: {type(error).__name__}") from None
-        return self._sealer.open(name, entry.value or b"")
+        return (await self._read(name))[0]
+
+    async def _read(self, name: str) -> tuple[bytes, int]:
+        """The secret and its record's revision."""
+        async with _errors():
+            try:
+                entry = await self._bucket.get(name)
+            except KeyNotFoundError:
+                raise MissingError(f"The vault holds no {name}.") from None
+        return self._sealer.open(name, entry.value or b""), entry.revision or 0
 
     async def put(self, name: str, secret: bytes) -> bool:
         """Seal and store; False when the record already held this secret.
 
-        A record that does not open is never overwritten: the error goes to the caller.
+        A record that does not open is never overwritten, not even one that another vault
+        writes at this moment: the error goes to the caller.
         """
         try:
-            if await self.get(name) == secret:
-                return False
+            held, revision = await self._read(name)
         except MissingError:
-            pass
-        await self._bucket.put(name, self._sealer.seal(name, secret))
+            held, revision = None, 0
+        if held == secret:
+            return False
+        async with _errors():
+            try:
+                await self._bucket.update(name, self._sealer.seal(name, secret), revision)
+            except KeyWrongLastSequenceError:
+                raise Retry(f"another vault is writing {name}") from None
         return True
+
+
+@asynccontextmanager
+async def _errors() -> AsyncIterator[None]:
+    try:
+        yield
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise Retry(f"{PW_VAULT.name} did not answer: {type(error).__name__}") from None

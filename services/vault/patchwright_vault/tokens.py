@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from weakref import WeakValueDictionary
 
 import httpx2 as httpx
 import jwt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from patchwright_common import telemetry
 from patchwright_common.credentials import EXPIRY_MARGIN, TokenRequest
@@ -24,6 +24,19 @@ JWT_LIFETIME = 540
 """Seconds; GitHub refuses more than 600 and allows for no drift."""
 JWT_BACKDATE = 60
 """Seconds into the past, as GitHub advises, against clocks that drift."""
+LONGEST_WAIT = 3600.0
+"""Seconds; GitHub's limits are by the hour, so a longer wait is a clock that is wrong."""
+
+
+class _Minted(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    token: str = Field(repr=False, min_length=1)
+    expires_at: AwareDatetime
+
+
+class _Refused(BaseModel):
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,25 +67,27 @@ class Minter:
         self._store = store
         self._github = github
         self._tokens: dict[tuple[str, int, int], Token] = {}
-        self._locks: defaultdict[tuple[str, int, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[tuple[str, int, int], asyncio.Lock] = WeakValueDictionary()
 
     async def token(self, caller: str, request: TokenRequest) -> Token:
         """A token for `caller`'s purpose on one repository; minted once for all who wait."""
         key = (caller, request.installation_id, request.repository_id)
-        async with self._locks[key]:
-            cached = self._tokens.get(key)
-            if cached is None or cached.expires_at < time.time() + EXPIRY_MARGIN:
+        # While somebody holds or awaits the lock it is kept here by them alone.
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            self._forget_old()
+            if key not in self._tokens:
                 with telemetry.span("mint token", attributes={"patchwright.caller": caller}):
-                    cached = self._tokens[key] = await self._mint(caller, request)
-            self._forget_expired()
-            return cached
+                    minted = await self._mint(caller, request)
+                self._tokens[key] = minted
+                return minted
+            return self._tokens[key]
 
-    def _forget_expired(self) -> None:
-        now = time.time()
-        for key in [k for k, token in self._tokens.items() if token.expires_at < now]:
+    def _forget_old(self) -> None:
+        """Drop what is about to expire."""
+        soon = time.time() + EXPIRY_MARGIN
+        for key in [k for k, token in self._tokens.items() if token.expires_at < soon]:
             del self._tokens[key]
-            if not self._locks[key].locked():
-                del self._locks[key]
 
     async def _mint(self, caller: str, request: TokenRequest) -> Token:
         try:
@@ -93,38 +108,50 @@ class Minter:
             raise Retry(f"GitHub did not answer: {type(error).__name__}") from None
         if response.status_code != httpx.codes.CREATED:
             raise _refusal(response)
-        body = response.json()
-        return Token(body["token"], datetime.fromisoformat(body["expires_at"]).timestamp())
+        try:
+            minted = _Minted.model_validate_json(response.content)
+        except ValidationError:
+            raise Retry("GitHub's answer could not be read") from None
+        return Token(minted.token, minted.expires_at.timestamp())
 
 
 def _refusal(response: httpx.Response) -> Permanent | Retry:
-    """What a status means; the body is not quoted, since it may echo what was sent."""
+    """What a status means; the body is not quoted, since it may echo what was sent.
+
+    Wrong credentials are the operator's to mend and not a fault of the request: without
+    them nobody can be told on GitHub, so requests wait.
+    """
+    message = _message(response)
     match response.status_code:
         case 401:
-            return Permanent("GitHub does not accept the App's id and private key.")
+            return Retry("GitHub does not accept the App's id and private key")
+        case 404 if "integration" in message:
+            return Retry("GitHub does not know the App's id")
         case 404:
             return Permanent("The App is not installed on this repository any more.")
         case 422:
             return Permanent(
                 "The App's installation lacks a permission, or does not cover the repository."
             )
-        case 403 if "retry-after" not in response.headers and _remaining(response) != 0:
+        case 403 if "suspended" in message:
             return Permanent("The App's installation is suspended.")
         case status:
             return Retry(f"GitHub answered {status} when asked for a token", after=_wait(response))
 
 
-def _remaining(response: httpx.Response) -> int | None:
-    value = response.headers.get("x-ratelimit-remaining", "")
-    return int(value) if value.isdigit() else None
+def _message(response: httpx.Response) -> str:
+    try:
+        return _Refused.model_validate_json(response.content).message.lower()
+    except ValidationError:
+        return ""
 
 
 def _wait(response: httpx.Response) -> float | None:
     """Seconds that the server asks for, if it says so."""
     after = response.headers.get("retry-after", "")
-    if after.isdigit():
-        return float(after)
+    if after.isdecimal():
+        return min(float(after), LONGEST_WAIT)
     reset = response.headers.get("x-ratelimit-reset", "")
-    if _remaining(response) == 0 and reset.isdigit():
-        return max(1.0, float(reset) - time.time())
+    if response.headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        return min(max(1.0, float(reset) - time.time()), LONGEST_WAIT)
     return None

@@ -80,7 +80,7 @@ class StandinGitHub:
         events: Sequence[str] | None = None,
     ) -> CreatedApp:
         body = {"name": name, "owner": owner, "webhook_url": webhook_url}
-        made = await self._admin(
+        made = await self.admin(
             "POST",
             "/apps",
             body | _given(webhook_secret=webhook_secret, permissions=permissions, events=events),
@@ -102,15 +102,16 @@ class StandinGitHub:
             events=events,
             permissions=permissions,
         )
-        return await self._admin("PATCH", f"/apps/{app_id}", body)
+        changed: Json = await self.admin("PATCH", f"/apps/{app_id}", body)
+        return changed
 
     async def add_key(self, app_id: int) -> str:
         """A further private key of the App, in PEM."""
-        made = await self._admin("POST", f"/apps/{app_id}/keys")
+        made = await self.admin("POST", f"/apps/{app_id}/keys")
         return str(made["private_key"])
 
     async def create_user(self, login: str, *, token: str | None = None) -> CreatedUser:
-        made = await self._admin("POST", "/users", {"login": login} | _given(token=token))
+        made = await self.admin("POST", "/users", {"login": login} | _given(token=token))
         return CreatedUser(**made)
 
     async def create_repository(
@@ -132,11 +133,11 @@ class StandinGitHub:
             "default_branch": default_branch,
             "description": description,
         }
-        return CreatedRepository(**await self._admin("POST", "/repositories", body))
+        return CreatedRepository(**await self.admin("POST", "/repositories", body))
 
     async def set_collaborator(self, full_name: str, login: str, role: str) -> None:
         body = {"login": login, "role": role}
-        await self._admin("PUT", f"/repositories/{full_name}/collaborators", body)
+        await self.admin("PUT", f"/repositories/{full_name}/collaborators", body)
 
     async def commit(
         self,
@@ -149,7 +150,7 @@ class StandinGitHub:
     ) -> str:
         """As if that person had pushed one commit, which is answered; None deletes a file."""
         body = {"files": dict(files), "login": login, "message": message} | _given(branch=branch)
-        made = await self._admin("POST", f"/repositories/{full_name}/commits", body)
+        made = await self.admin("POST", f"/repositories/{full_name}/commits", body)
         return str(made["sha"])
 
     async def install(
@@ -161,7 +162,7 @@ class StandinGitHub:
     ) -> int:
         """The installation's id. Repositories must have one owner."""
         body = {"repositories": list(repositories)} | _given(permissions=permissions)
-        made = await self._admin("POST", f"/apps/{app_id}/installations", body)
+        made = await self.admin("POST", f"/apps/{app_id}/installations", body)
         return int(made["id"])
 
     async def change_settings(
@@ -169,7 +170,7 @@ class StandinGitHub:
     ) -> None:
         """Seconds, and requests an hour."""
         body = _given(token_lifetime=token_lifetime, rate_limit=rate_limit)
-        await self._admin("PATCH", "/settings", body)
+        await self.admin("PATCH", "/settings", body)
 
     # Faults
 
@@ -195,15 +196,19 @@ class StandinGitHub:
             "drop": drop,
             "after": after,
         } | _given(status=status, headers=headers, body=body)
-        return int((await self._admin("POST", "/faults", wanted))["id"])
+        return int((await self.admin("POST", "/faults", wanted))["id"])
 
     async def clear_faults(self) -> None:
-        await self._admin("DELETE", "/faults")
+        await self.admin("DELETE", "/faults")
 
     # Looking
 
     async def state(self) -> Json:
-        return await self._admin("GET", "/state")
+        state: Json = await self.admin("GET", "/state")
+        return state
+
+    async def issues(self, full_name: str) -> list[Json]:
+        return await self._of("issues", full_name)
 
     async def pulls(self, full_name: str) -> list[Json]:
         return await self._of("pulls", full_name)
@@ -275,14 +280,14 @@ class StandinGitHub:
         response.raise_for_status()
         return response.json() if response.content else None
 
-    async def _admin(self, method: str, path: str, body: Json | None = None) -> Json:
+    async def admin(self, method: str, path: str, body: Json | None = None) -> Any:
+        """Any call below /_standin."""
         response = await self._http.request(method, f"{self.base_url}/_standin{path}", json=body)
         if response.is_client_error:
             message = f"{method} {path}: {response.status_code} {response.text}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
         response.raise_for_status()
-        answer: Json = response.json()
-        return answer
+        return response.json()
 
 
 def _given(**fields: Any) -> Json:

@@ -13,7 +13,7 @@ class Fault:
 
     `delay` (seconds) comes first. Then: with a `status` that answer is given, with `drop` the
     connection is cut, with neither the request goes its way. `after` handles the request before
-    all that: what it wrote stays written, only the answer is lost.
+    all that: what it wrote stays written, only the answer is lost, or late.
     """
 
     id: int

@@ -63,15 +63,19 @@ class Front:
             await self._forward(scope, receive, recording_send)
             return
         record.fault = fault.id
+        answer: list[Message] = []
         if fault.after:
-            await self._forward(scope, receive, _swallow(record))
+            await self._forward(scope, receive, _collect(record, answer))
         await asyncio.sleep(fault.delay)
-        record.answer_lost = fault.after
+        record.answer_lost = fault.after and (fault.drop or fault.status is not None)
         if fault.drop:
             _cut(receive)
         elif fault.status is not None:
             await _answer(fault)(scope, receive, send if fault.after else recording_send)
-        elif not fault.after:
+        elif fault.after:
+            for message in answer:
+                await recording_send(message)
+        else:
             await self._forward(scope, receive, recording_send)
 
 
@@ -81,8 +85,9 @@ def _record(scope: Scope) -> RequestRecord:
     return RequestRecord(uuid.uuid4().hex[:16], scope["method"], path, "anonymous", time.time())
 
 
-def _swallow(record: RequestRecord) -> Send:
+def _collect(record: RequestRecord, answer: list[Message]) -> Send:
     async def send(message: Message) -> None:
+        answer.append(message)
         if message["type"] == "http.response.start":
             record.status = message["status"]
 

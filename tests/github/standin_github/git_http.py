@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import IO
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +22,8 @@ from standin_github.records import Account, Repository
 from standin_github.refs import refs_moved
 
 CHUNK = 65536
+IN_MEMORY = 8_000_000
+"""Bytes of a push; a larger one waits in a file."""
 BACKEND_TIMEOUT = 600.0
 """Seconds for a whole clone or push."""
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="GitHub"'}
@@ -56,7 +60,7 @@ async def _serve(request: Request, service: str, path: str) -> Response:
         return _refusal(error)
     if path == "/git-receive-pack":
         return await _push(call, path)
-    return await _answer(await Backend.start(call, path))
+    return await _answer(await Backend.start(call, path, request.stream()))
 
 
 def _allowed(hub: Hub, request: Request, service: str) -> GitCall:
@@ -88,16 +92,36 @@ def _refusal(error: ApiError) -> Response:
 
 
 async def _push(call: GitCall, path: str) -> Response:
-    """The answer waits until the push is logged, so that nobody sees one before the other."""
+    """The answer waits until the push is logged, so that nobody sees one before the other.
+
+    The body is taken in whole before the lock: a client that is paused in the middle of its push
+    holds up nobody else's.
+    """
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as body:
+        try:
+            async for chunk in call.request.stream():
+                body.write(chunk)
+        except ClientDisconnect:
+            return PlainTextResponse("The push ended early.", 400)
+        body.seek(0)
+        return await _push_whole(call, path, _chunks(body))
+
+
+async def _push_whole(call: GitCall, path: str, source: AsyncIterator[bytes]) -> Response:
     hub, repository = call.hub, call.repository
     async with hub.ref_locks[repository.id]:
         before = await hub.git.refs(repository.id, "refs/")
-        backend = await Backend.start(call, path)
+        backend = await Backend.start(call, path, source)
         body = b"".join([chunk async for chunk in backend.body()])
         await backend.end()
         after = await hub.git.refs(repository.id, "refs/")
         await refs_moved(hub, repository, _account(call.caller), before, after)
     return Response(body, backend.status, backend.headers)
+
+
+async def _chunks(body: IO[bytes]) -> AsyncIterator[bytes]:
+    while chunk := body.read(CHUNK):
+        yield chunk
 
 
 def _account(caller: Caller) -> Account:
@@ -117,14 +141,14 @@ async def _answer(backend: Backend) -> Response:
 class Backend:
     """One run of `git http-backend`, fed from the request while its answer is read."""
 
-    def __init__(self, process: asyncio.subprocess.Process, request: Request) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, source: AsyncIterator[bytes]) -> None:
         self._process = process
-        self._feeder = asyncio.create_task(self._feed(request))
+        self._feeder = asyncio.create_task(self._feed(source))
         self.status = 200
         self.headers: dict[str, str] = {}
 
     @classmethod
-    async def start(cls, call: GitCall, path: str) -> Backend:
+    async def start(cls, call: GitCall, path: str, source: AsyncIterator[bytes]) -> Backend:
         process = await asyncio.create_subprocess_exec(
             "git",
             "http-backend",
@@ -133,17 +157,17 @@ class Backend:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        backend = cls(process, call.request)
+        backend = cls(process, source)
         await backend._read_headers()
         return backend
 
-    async def _feed(self, request: Request) -> None:
+    async def _feed(self, source: AsyncIterator[bytes]) -> None:
         stdin = self._process.stdin
         if stdin is None:
             raise RuntimeError("git http-backend was started without a pipe")
         # git may stop reading early, and the client may go away: git's answer tells, not the pipe.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, ClientDisconnect):
-            async for chunk in request.stream():
+            async for chunk in source:
                 stdin.write(chunk)
                 await stdin.drain()
         stdin.close()

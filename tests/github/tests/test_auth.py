@@ -188,4 +188,4 @@ async def test_anonymous_reads_public_repositories_only(
 
 async def test_admin_api_tells_which_field_is_wrong(github: StandinGitHub) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="no_such_field"):
-        await github._admin("POST", "/users", {"login": "x", "no_such_field": 1})
+        await github.admin("POST", "/users", {"login": "x", "no_such_field": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -49,7 +50,7 @@ async def test_cut_connection_writes_nothing(scene: Scene) -> None:
     await scene.github.fault("POST", f"{scene.name}/issues", drop=True)
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         await scene.github.open_issue(scene.name, "x", token=scene.person.token)
-    assert await scene.github._of("issues", scene.name) == []
+    assert await scene.github.issues(scene.name) == []
 
 
 async def test_hanging_request_is_answered_later(scene: Scene) -> None:
@@ -57,6 +58,16 @@ async def test_hanging_request_is_answered_later(scene: Scene) -> None:
     started = time.monotonic()
     await scene.github.api("GET", f"/repos/{scene.name}", token=scene.person.token)
     assert time.monotonic() - started >= 0.3
+
+
+async def test_answer_may_be_late_though_the_write_was_not(scene: Scene) -> None:
+    await scene.github.fault("POST", f"{scene.name}/issues$", delay=0.5, after=True)
+    opening = scene.github.open_issue(scene.name, "x", token=scene.person.token)
+    task = asyncio.create_task(opening)
+    await asyncio.sleep(0.2)
+    assert not task.done()
+    assert len(await scene.github.issues(scene.name)) == 1
+    assert (await task)["number"] == 1
 
 
 async def test_request_log_counts_writes_by_actor(scene: Scene) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from githubkit import AppInstallationAuthStrategy, GitHub
+from githubkit.exception import RequestFailed
 from githubkit_schemas.latest import models
 from pydantic import TypeAdapter
 
@@ -194,3 +196,19 @@ async def test_webhook_payloads_conform(full_scene: Scene, receiver: Any) -> Non
         seen.add(kind)
         conforms(EVENTS[kind], payload)
     assert seen == set(EVENTS)
+
+
+async def test_githubs_python_client_finds_its_way(full_scene: Scene) -> None:
+    """githubkit signs its own JWT, gets its own token and parses every answer."""
+    strategy = AppInstallationAuthStrategy(
+        full_scene.app.id, full_scene.app.private_key, full_scene.installation_id
+    )
+    owner, _, name = full_scene.name.partition("/")
+    async with GitHub(strategy, base_url=f"{full_scene.github.api_url}/") as kit:
+        issues = (await kit.rest.issues.async_list_for_repo(owner, name)).parsed_data
+        assert [issue.number for issue in issues] == [2, 1]
+        made = await kit.rest.issues.async_create_comment(owner, name, 1, body="from githubkit")
+        assert made.parsed_data.user is not None
+        assert made.parsed_data.user.login == full_scene.app.bot
+        with pytest.raises(RequestFailed):
+            await kit.rest.issues.async_get(owner, name, 99)

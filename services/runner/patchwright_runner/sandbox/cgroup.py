@@ -53,11 +53,9 @@ class Groups:
         """Raises OSError when the kernel refuses."""
         folders = []
         for parent, controllers in self._parents.items():
-            folder = parent / self._runner_id / name
-            folder.mkdir(parents=True)
+            folder = parent / f"{self._runner_id}.{name}"
+            folder.mkdir()
             unified = (parent / "cgroup.controllers").exists()
-            if unified:
-                _delegate(parent / self._runner_id)
             for file, value in (_second if unified else _first)(limits, controllers):
                 if (folder / file).exists():
                     (folder / file).write_text(value)
@@ -67,13 +65,12 @@ class Groups:
     async def sweep(self) -> int:
         """Remove what boxes of this runner left; the number of boxes."""
         left = {
-            folder.name: folder
+            folder.name
             for parent in self._parents
-            for folder in (parent / self._runner_id).glob("*/")
+            for folder in parent.glob(f"{self._runner_id}.*/")
         }
         for name in left:
-            folders = tuple(parent / self._runner_id / name for parent in self._parents)
-            await Group(tuple(folder for folder in folders if folder.exists())).remove()
+            await Group(tuple(parent / name for parent in self._parents)).remove()
         return len(left)
 
 

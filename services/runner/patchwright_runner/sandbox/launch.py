@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.subprocess import SubprocessStreamProtocol
 from collections.abc import Sequence
 
 from patchwright_runner.sandbox import boot
@@ -16,9 +17,12 @@ _BUFFER_BYTES = 1 << 20
 class Launch:
     """One child process that is, or leads to, a box."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport
+    ) -> None:
         self.connection = Connection(process)
         self._process = process
+        self._transport = transport
 
     @classmethod
     async def start(
@@ -29,7 +33,9 @@ class Launch:
         descriptors: Sequence[int] = (),
     ) -> Launch:
         """A session of its own, so that Ctrl-C in a terminal reaches the runner alone."""
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=_BUFFER_BYTES, loop=loop),
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -37,9 +43,8 @@ class Launch:
             env=environment,
             pass_fds=descriptors,
             start_new_session=True,
-            limit=_BUFFER_BYTES,
         )
-        return cls(process)
+        return cls(asyncio.subprocess.Process(transport, protocol, loop), transport)
 
     async def greet(self, configuration: dict[str, object], seconds: float) -> None:
         """Send the program and wait for its answer; raises BoxLost."""
@@ -50,11 +55,17 @@ class Launch:
             raise BoxLost(f"The sandbox did not start within {seconds:.0f} s.") from error
 
     async def end(self) -> bool:
-        """Wait for the process, kill it if need be; whether it ended by itself."""
+        """Wait for the process, kill it if need be; whether it ended by itself.
+
+        Closing the transport matters when something else still holds the pipes' other ends:
+        a box that hangs and is about to be removed by its backend.
+        """
         try:
             await asyncio.wait_for(self._process.wait(), _END_SECONDS)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
             return False
+        finally:
+            self._transport.close()
         return True

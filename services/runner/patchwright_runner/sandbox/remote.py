@@ -108,16 +108,20 @@ class RemoteBox:
                 raise BoxLost("The sandbox did not answer in time.") from error
 
     def _result(self, frame: Frame) -> Result:
-        about: dict[str, Any] = frame.header["result"]
         if len(frame.payload) > self._limits.output_bytes + 1:
             raise BoxLost("The sandbox sent more output than it may.")
-        return Result(
-            output=_joined(frame.payload, int(about["head"]), int(about["dropped"])),
-            exit_code=about["exit_code"],
-            truncated=about["dropped"] > 0,
-            timed_out=about["timed_out"],
-            duration=about["duration"],
-        )
+        try:
+            about: dict[str, Any] = frame.header["result"]
+            code, dropped = about["exit_code"], int(about["dropped"])
+            return Result(
+                output=_joined(frame.payload, int(about["head"]), dropped),
+                exit_code=None if code is None else int(code),
+                truncated=dropped > 0,
+                timed_out=bool(about["timed_out"]),
+                duration=float(about["duration"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BoxLost("The sandbox gave an answer that makes no sense.") from error
 
 
 def _encoded(text: str) -> bytes:

@@ -1,7 +1,8 @@
 """The first process of a box: takes requests one by one and dies with its owner.
 
-Started by `boot.py`'s one line of Python with its configuration already read. It ends when
-its input does (the runner is gone), at its wall deadline, or with its starter.
+Started by `boot.py`'s few lines of Python with its configuration already read. It ends when
+its input does, which the kernel closes with the runner, or at its wall deadline. Signals of
+its parent's death do not help: the parent has no right any more to kill another user.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ class Box:
             stdin: bytes = b"",
             environment: dict[str, str] | None = None,
             accept: tuple[int, ...] = (0,),
+            seconds: float = _GIT_SECONDS,
         ) -> bytes:
             outcome = self._execute(
                 request,
@@ -157,7 +159,7 @@ class Box:
                         **(environment or {}),
                     },
                     directory,
-                    _GIT_SECONDS,
+                    seconds,
                     _GIT_OUTPUT,
                     self._rlimits,
                     stdin,

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import struct
 
 # include/uapi/linux/prctl.h
-_SET_PDEATHSIG = 1
 _SET_DUMPABLE = 4
 _SET_SECCOMP = 22
 _CAPBSET_DROP = 24
@@ -49,12 +47,7 @@ def _clear_capabilities() -> None:
 
 
 def confine(seccomp: bytes) -> None:
-    """No new privileges, no inspection by the commands (same user), the filter on top.
-
-    Changing the user cleared the death signal that bubblewrap had set, so set it again: the
-    kernel then kills this box with its starter.
-    """
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    """No new privileges, no inspection by the commands (same user), the filter on top."""
     set_dumpable(False)
     _prctl(_SET_NO_NEW_PRIVS, 1)
     program = _Program(len(seccomp) // 8, seccomp)

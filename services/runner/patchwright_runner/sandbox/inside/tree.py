@@ -5,7 +5,7 @@ in its own `.git` decides only which ignored files it had added on purpose.
 """
 
 # os.path and os.open: names that are no UTF-8, flags that pathlib does not have.
-# ruff: noqa: PTH101, PTH103, PTH112, PTH115, PTH118, PTH120, PTH123
+# ruff: noqa: PTH101, PTH103, PTH108, PTH112, PTH115, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECTS = "/mirror/objects"
 SCRATCH = "/run/patchwright"
 """A small file system of our own: an agent that filled /tmp does not lose its work."""
 Git = Callable[..., bytes]
-"""`git(*arguments, directory=…, stdin=…, environment=…, accept=(0,))` → standard output;
+"""`git(*arguments, directory=…, stdin=…, environment=…, accept=(0,), seconds=…)` → its output;
 raises GitFailed on any other exit code and at its time limit."""
 
 _IDENTITY = {"user.name": "Patchwright agent", "user.email": "agent@patchwright.invalid"}
@@ -28,6 +28,7 @@ _AS_STORED = "* -text !eol -ident -filter -working-tree-encoding\n"
 """Attributes for a work tree of the blobs' own bytes, so that a hash tells what changed."""
 _BRANCH = "patchwright"
 _CHUNK = 1 << 20
+_HINT_SECONDS = 20.0
 
 
 class GitFailed(Exception):
@@ -58,7 +59,15 @@ def checkout(git: Git, workspace: str, base: str) -> None:
     _write(os.path.join(own, "objects", "info", "alternates"), f"{OBJECTS}\n")
     for key, value in {**_IDENTITY, "gc.auto": "0"}.items():
         git("config", key, value, directory=workspace)
-    git("reset", "--quiet", "--hard", base, directory=workspace)
+    try:
+        git("reset", "--quiet", "--hard", base, directory=workspace)
+    except GitFailed as error:
+        room = os.statvfs(workspace)
+        if room.f_bavail:
+            raise
+        size = room.f_blocks * room.f_frsize // 1024**2
+        text = f"The repository's files do not fit into the sandbox's workspace of {size} MB."
+        raise GitFailed(text) from error
 
 
 def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]:
@@ -119,7 +128,7 @@ def _added_by_agent(git: Git, workspace: str) -> set[str]:
     Its repository may be gone or broken, which loses only that hint.
     """
     try:
-        listed = git("ls-files", "-z", "--cached", directory=workspace)
+        listed = git("ls-files", "-z", "--cached", directory=workspace, seconds=_HINT_SECONDS)
     except GitFailed:
         return set()
     return {os.fsdecode(name) for name in listed.split(b"\0") if name}
@@ -160,7 +169,9 @@ class _Walk:
         _make_readable(full, 0o500)
         with os.scandir(full) as entries:
             for entry in entries:
-                if entry.name.lower() != ".git":
+                if entry.name == ".gitignore" and _is_special(entry):
+                    os.unlink(entry.path)  # git would wait for ever to read a FIFO
+                elif entry.name.lower() != ".git":
                     yield folder + entry.name, entry
 
     def _ignored(self, paths: list[str]) -> set[str]:
@@ -178,6 +189,12 @@ class _Walk:
             accept=(0, 1),
         )
         return {os.fsdecode(name[2:]) for name in answer.split(b"\0") if name}
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Neither a file, a folder nor a link: never part of a change."""
+    ordinary = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    return not (ordinary or entry.is_symlink())
 
 
 def _parents(path: str) -> Iterator[str]:

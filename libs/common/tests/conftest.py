@@ -1,0 +1,33 @@
+"""Both ways of fetching, and the spans of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from .handling import Consuming, by_faststream, by_pulling
+
+
+@pytest.fixture(params=[by_faststream, by_pulling], ids=["faststream", "pull"])
+def consuming(request: pytest.FixtureRequest) -> Consuming:
+    """Fetches for a handler until its `with` ends."""
+    chosen: Consuming = request.param
+    return chosen
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Spans of this process; OpenTelemetry allows one provider for its whole life."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield exporter
+    exporter.shutdown()

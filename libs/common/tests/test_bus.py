@@ -1,0 +1,244 @@
+"""Publishing is confirmed or it is a `Retry`; objects are what their digest says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+
+import pytest
+
+from harness.nats import NatsServer
+from patchwright_common import telemetry
+from patchwright_common.bus import Bus
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.events import JobFinished, JobReadied
+from patchwright_common.flow import (
+    DELIVERY_RECEIVED,
+    JOB_READIED,
+    JOB_REQUESTED,
+    PW_CHANGES,
+    PW_EVENTS,
+)
+
+from .handling import JOB, requested
+
+MIB = 2**20
+
+
+async def test_published_message_is_stored_byte_for_byte_with_its_headers(bus: Bus) -> None:
+    body = b"\x00{not json\xff\r\n"
+    sequence = await bus.publish(
+        DELIVERY_RECEIVED,
+        ("issues", "opened", "7"),
+        body,
+        message_id="d-1",
+        headers={"X-GitHub-Event": "issues"},
+    )
+    assert sequence is not None
+    stored = await bus.js.get_msg("PW_GITHUB", seq=sequence)
+    assert stored.data == body
+    assert stored.headers is not None
+    assert stored.headers["X-GitHub-Event"] == "issues"
+
+
+async def test_same_message_id_is_stored_once(bus: Bus) -> None:
+    event = JobReadied(job_id=JOB)
+    first = await bus.emit(JOB_READIED, event, step="a")
+    again = await bus.emit(JOB_READIED, event, step="a")
+    other = await bus.emit(JOB_READIED, event, step="b")
+    assert first == again
+    assert other == (first or 0) + 1
+
+
+async def test_second_message_on_a_subject_that_takes_one_is_refused(bus: Bus) -> None:
+    assert await bus.emit(JOB_REQUESTED, requested(), step="", once=True) == 1
+    assert await bus.emit(JOB_REQUESTED, requested(), step="", once=True) is None
+    assert await bus.emit(JOB_REQUESTED, requested("8-1-i-1"), step="", once=True) == 2
+
+
+async def test_exactly_one_of_twenty_creates_the_job(bus: Bus) -> None:
+    made = await asyncio.gather(
+        *(bus.emit(JOB_REQUESTED, requested(), step="", once=True) for _ in range(20))
+    )
+    assert sorted(made, key=str)[0] == 1
+    assert made.count(None) == 19
+
+
+async def test_event_of_another_route_is_refused(bus: Bus) -> None:
+    finished = JobFinished(job_id=JOB, result="answer", url="https://github.test")
+    with pytest.raises(TypeError, match="JOB_READIED carries"):
+        await bus.emit(JOB_READIED, finished, step="x")
+    assert (await bus.js.stream_info("PW_EVENTS")).state.messages == 0
+
+
+async def test_silent_server_is_a_retry_within_the_time_limit(nats: NatsServer, bus: Bus) -> None:
+    nats.pause()
+    began = time.monotonic()
+    with pytest.raises(Retry, match="no confirmation from PW_GITHUB"):
+        await bus.publish(
+            DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1", timeout=0.3
+        )
+    assert time.monotonic() - began < 1.0
+    nats.wake()
+
+
+async def test_absent_server_is_a_retry(nats: NatsServer, bus: Bus) -> None:
+    await nats.stop()
+    with pytest.raises(Retry):
+        await bus.publish(
+            DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1", timeout=0.3
+        )
+    await nats.start()
+    # The message is still in nats-py's buffer: "may or may not be stored".
+    assert await bus.publish(DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1")
+
+
+async def test_missing_stream_is_a_retry(bus: Bus) -> None:
+    await bus.js.delete_stream("PW_GITHUB")
+    with pytest.raises(Retry, match="PW_GITHUB"):
+        await bus.publish(DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1")
+
+
+async def test_full_stream_refuses_new_messages_and_keeps_the_old(bus: Bus) -> None:
+    config = (await bus.js.stream_info("PW_GITHUB")).config
+    await bus.js.update_stream(config.evolve(max_bytes=2000))
+    tokens = ("issues", "opened", "7")
+    await bus.publish(DELIVERY_RECEIVED, tokens, b"x" * 1000, message_id="d-1")
+    with pytest.raises(Retry, match="PW_GITHUB refused"):
+        await bus.publish(DELIVERY_RECEIVED, tokens, b"x" * 1000, message_id="d-2")
+    assert (await bus.js.get_msg("PW_GITHUB", seq=1)).data == b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"x" * (MIB - 20), {}),
+        (b"x" * MIB, {}),
+        (b"x" * (MIB + 1), {}),
+        (b"x" * (MIB - 1000), {"X-Long": "é" * 400}),
+    ],
+    ids=["body and own headers", "body alone", "beyond", "headers of two bytes a letter"],
+)
+async def test_message_beyond_the_servers_limit_is_permanent_and_keeps_the_connection(
+    bus: Bus, body: bytes, headers: dict[str, str]
+) -> None:
+    tokens = ("issues", "opened", "7")
+    with pytest.raises(Permanent, match="too large"):
+        await bus.publish(DELIVERY_RECEIVED, tokens, body, message_id="d-1", headers=headers)
+    assert await bus.publish(DELIVERY_RECEIVED, tokens, b"{}", message_id="d-2") == 1
+
+
+async def test_largest_message_that_fits_is_taken(bus: Bus) -> None:
+    headers = {"X-Long": "é" * 400}
+    size = MIB
+    while not bus.fits(b"x" * size, headers):
+        size -= 1
+    with telemetry.span("work"):
+        assert await bus.publish(
+            DELIVERY_RECEIVED, ("a" * 20, "b" * 20, "7"), b"x" * size,
+            message_id="d" * 100, headers=headers, once=True,
+        )  # fmt: skip
+
+
+async def test_record_of_a_job_is_what_triage_wrote(bus: Bus) -> None:
+    await bus.emit(JOB_REQUESTED, requested(), step="", once=True)
+    assert await bus.job(JOB) == requested()
+
+
+async def test_job_without_a_record_is_permanent(bus: Bus) -> None:
+    with pytest.raises(Permanent, match="no record"):
+        await bus.job(JOB)
+
+
+async def test_job_with_a_malformed_record_is_permanent_and_unquoted(bus: Bus) -> None:
+    await bus.js.publish(JOB_REQUESTED.subject(JOB), b'{"job_id": "ghp_Zq7"}')
+    with pytest.raises(Permanent, match="malformed") as caught:
+        await bus.job(JOB)
+    assert "ghp_Zq7" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_stored_message_is_read_by_its_sequence(bus: Bus) -> None:
+    sequence = await bus.emit(JOB_READIED, JobReadied(job_id=JOB), step="a")
+    assert sequence is not None
+    assert await bus.stored(PW_EVENTS, sequence) == b'{"job_id":"7-1-i-1"}'
+    assert await bus.stored(PW_EVENTS, sequence + 1) is None
+
+
+@pytest.mark.parametrize("what", ["job", "stored", "put", "get", "request"])
+async def test_silent_server_is_a_retry_for_every_question(
+    nats: NatsServer, bus: Bus, what: str
+) -> None:
+    bus.js._timeout = 0.3  # the services' five seconds would only be longer
+    asks = {
+        "job": lambda: bus.job(JOB),
+        "stored": lambda: bus.stored(PW_EVENTS, 1),
+        "put": lambda: bus.put(PW_CHANGES, b"x"),
+        "get": lambda: bus.get(PW_CHANGES, "ab" * 32),
+        "request": lambda: bus.request("pw.rpc.vault.test.token", b"", timeout=0.3),
+    }
+    nats.pause()
+    with pytest.raises(Retry):
+        await asks[what]()
+    nats.wake()
+
+
+async def test_request_that_nobody_answers_is_a_retry(bus: Bus) -> None:
+    with pytest.raises(Retry, match=r"no answer on pw\.rpc\.vault\.test\.token"):
+        await bus.request("pw.rpc.vault.test.token", b"")
+
+
+# --- objects -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 128 * 1024, 5 * MIB])
+async def test_object_comes_back_by_its_digest(bus: Bus, size: int) -> None:
+    data = os.urandom(size)
+    digest = await bus.put(PW_CHANGES, data)
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert await bus.get(PW_CHANGES, digest) == data
+
+
+async def test_object_is_stored_once(bus: Bus) -> None:
+    await bus.put(PW_CHANGES, b"x" * 1000)
+    before = (await bus.js.stream_info("OBJ_PW_CHANGES")).state.last_seq
+    await bus.put(PW_CHANGES, b"x" * 1000)
+    assert (await bus.js.stream_info("OBJ_PW_CHANGES")).state.last_seq == before
+
+
+async def test_missing_object_is_permanent(bus: Bus) -> None:
+    with pytest.raises(Permanent, match="no longer there"):
+        await bus.get(PW_CHANGES, "ab" * 32)
+
+
+async def test_object_under_anothers_digest_is_refused(bus: Bus) -> None:
+    digest = hashlib.sha256(b"the reviewed change").hexdigest()
+    store = await bus.js.object_store(PW_CHANGES.name)
+    await store.put(digest, b"another change")
+    with pytest.raises(Permanent, match="changed on the way"):
+        await bus.get(PW_CHANGES, digest)
+
+
+async def test_object_whose_pieces_were_exchanged_is_refused(bus: Bus) -> None:
+    digest = await bus.put(PW_CHANGES, b"the reviewed change")
+    store = await bus.js.object_store(PW_CHANGES.name)
+    pieces = f"$O.{PW_CHANGES.name}.C.{(await store.get_info(digest)).nuid}"
+    await bus.js.purge_stream(f"OBJ_{PW_CHANGES.name}", subject=pieces)
+    await bus.js.publish(pieces, b"another change......")
+    with pytest.raises(Permanent, match="changed on the way"):
+        await bus.get(PW_CHANGES, digest)
+
+
+async def test_storing_again_mends_an_object_that_was_exchanged(bus: Bus) -> None:
+    data = b"the reviewed change"
+    store = await bus.js.object_store(PW_CHANGES.name)
+    await store.put(hashlib.sha256(data).hexdigest(), b"another change")
+    assert await bus.get(PW_CHANGES, await bus.put(PW_CHANGES, data)) == data
+
+
+async def test_missing_bucket_is_a_retry(bus: Bus) -> None:
+    await bus.js.delete_object_store(PW_CHANGES.name)
+    with pytest.raises(Retry, match="PW_CHANGES"):
+        await bus.put(PW_CHANGES, b"x")

@@ -1,0 +1,201 @@
+"""The whole local stack, started by its own command, on free ports and in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import nats.errors
+import psutil
+from nats.js import JetStreamContext
+
+from harness.nats import connected
+from patchwright_local import state
+from patchwright_local.stack import LABEL, REPOSITORY
+from standin_github.client import StandinGitHub
+
+START_TIMEOUT = 90.0
+FREE_PORTS = {
+    f"PATCHWRIGHT_{name}_PORT": "0" for name in ("NATS", "INGEST", "GITHUB", "MODEL", "TRACES")
+}
+
+
+class RunningStack:
+    """What a test does with a stack: ask as a person, look at GitHub, kill services."""
+
+    def __init__(self, stack: state.Stack, folder: state.Folder) -> None:
+        self.at = stack
+        self.folder = folder
+        self.token = str(json.loads((folder.root / "demo.json").read_text())["person_token"])
+        self.repository = REPOSITORY
+
+    def github(self) -> StandinGitHub:
+        """The stand-in's client; use it as a context."""
+        return StandinGitHub(self.at.github_url)
+
+    async def ask(self, title: str, body: str = "", *, label: bool = True) -> int:
+        """Open an issue, with the label that makes it a request; its number."""
+        labels = [LABEL] if label else []
+        async with self.github() as github:
+            issue = await github.open_issue(
+                self.repository, title, body, token=self.token, labels=labels
+            )
+        return int(issue["number"])
+
+    async def comments(self, number: int) -> list[dict[str, Any]]:
+        """The App's comments on an issue."""
+        async with self.github() as github:
+            found = await github.comments(self.repository, number)
+        return [c for c in found if c["user"].endswith("[bot]")]
+
+    async def pulls(self, number: int) -> list[dict[str, Any]]:
+        """Pull requests whose branch belongs to a job of this issue."""
+        async with self.github() as github:
+            found = await github.pulls(self.repository)
+        return [p for p in found if p["head_ref"].startswith(f"patchwright/{number}-")]
+
+    async def events(self, number: int) -> list[tuple[int, str]]:
+        """Sequence and subject of every stored event about an issue's jobs, oldest first."""
+        async with self._jetstream() as js:
+            last = (await js.stream_info("PW_EVENTS")).state.last_seq
+            found = []
+            for sequence in range(1, last + 1):
+                message = await js.get_msg("PW_EVENTS", seq=sequence)
+                if f"-{number}-" in (message.subject or ""):
+                    found.append((sequence, message.subject or ""))
+            return found
+
+    async def until(
+        self, number: int, event: str, *, count: int = 1, timeout: float = 60.0
+    ) -> dict[str, Any]:
+        """The newest event of that kind (`job.finished`) about an issue, once there are `count`."""
+        deadline = time.monotonic() + timeout
+        async with self._jetstream() as js:
+            while True:
+                subjects = await _subjects(js, f"pw.evt.{event}.*", f"-{number}-")
+                if sum(subjects.values()) >= count:
+                    found = [await js.get_last_msg("PW_EVENTS", subject) for subject in subjects]
+                    newest = max(found, key=lambda message: message.seq or 0)
+                    decoded: dict[str, Any] = json.loads(newest.data or b"")
+                    return decoded
+                if time.monotonic() > deadline:
+                    there = sorted(await _subjects(js, "pw.evt.>", f"-{number}-"))
+                    raise AssertionError(f"no {event} for issue {number} in time, only {there}")
+                await asyncio.sleep(0.05)
+
+    @asynccontextmanager
+    async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
+        async with connected(self.at.nats_url) as client:
+            yield client.jetstream(timeout=10)
+
+    async def settled(self, number: int, *, timeout: float = 60.0) -> dict[str, Any]:
+        """The issue's `job.finished`, and then a moment in which nothing more may happen."""
+        finished = await self.until(number, "job.finished", timeout=timeout)
+        await asyncio.sleep(1.0)
+        return finished
+
+    async def trace(self, number: int) -> list[dict[str, Any]]:
+        """The spans of the issue's trace in Jaeger's JSON, with `service` and `parent` added."""
+        finished = await self.until(number, "job.finished")
+        async with self._jetstream() as js:
+            subject = f"pw.evt.job.finished.{finished['job_id']}"
+            message = await js.get_last_msg("PW_EVENTS", subject)
+        trace_id = (message.headers or {})["traceparent"].split("-")[1]
+        await asyncio.sleep(1.0)  # the exporters' batches
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{self.at.trace_url}/api/traces/{trace_id}")
+        [trace] = answer.raise_for_status().json()["data"]
+        for span in trace["spans"]:
+            span["service"] = trace["processes"][span["processID"]]["serviceName"]
+            span["parent"] = next((r["spanID"] for r in span["references"]), None)
+        return list(trace["spans"])
+
+    async def redeliver(self, delivery_id: int) -> None:
+        """Ask GitHub to send a delivery again, as the App itself can."""
+        made = json.loads((self.folder.root / "demo.json").read_text())
+        now = int(time.time())
+        claims = {"iat": now - 60, "exp": now + 300, "iss": made["app_id"]}
+        token = jwt.encode(claims, made["private_key"], algorithm="RS256")
+        async with self.github() as github:
+            await github.api("POST", f"/app/hook/deliveries/{delivery_id}/attempts", token=token)
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The supervisor's children by service name."""
+        found = {}
+        for child in psutil.Process(self.at.pid).children():
+            for part in child.cmdline()[:2]:
+                name = Path(part).name
+                if name.startswith(("patchwright-", "nats-server", "standin-")):
+                    found[name.removeprefix("patchwright-")] = child
+        return found
+
+    def kill(self, service: str) -> None:
+        """SIGKILL; the supervisor starts it again."""
+        os.kill(self.processes()[service].pid, signal.SIGKILL)
+
+    async def ready(self, *, timeout: float = 30.0) -> None:
+        """Return when webhooks are taken in."""
+        url = self.at.webhook_url.replace("/webhooks/github", "/readyz")
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(timeout):
+            while True:
+                try:
+                    if (await http.get(url)).is_success:
+                        return
+                except httpx.HTTPError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    def log(self) -> str:
+        """All that the services said."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.logs.glob("*.log")))
+
+
+async def _subjects(js: JetStreamContext, pattern: str, part: str) -> dict[str, int]:
+    try:
+        info = await js.stream_info("PW_EVENTS", subjects_filter=pattern)
+    except (nats.errors.Error, TimeoutError):
+        return {}  # it may be down because a test killed it
+    found = info.state.subjects or {}
+    return {subject: count for subject, count in found.items() if part in subject}
+
+
+@contextmanager
+def running_stack(root: Path, sandbox: str, **environment: str) -> Iterator[RunningStack]:
+    """`patchwright up` as a process; stopped by SIGTERM at the end."""
+    folder = state.Folder(root / "home")
+    command = (str(Path(sys.executable).parent / "patchwright"), "up", f"--sandbox={sandbox}")
+    home = {"PATCHWRIGHT_HOME": str(folder.root), "HOME": str(root), "PATH": os.environ["PATH"]}
+    log = root / "up.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=home | FREE_PORTS | environment, stdout=output, stderr=output, cwd=root
+        )
+    try:
+        yield RunningStack(_wait(process, folder, log), folder)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait(process: subprocess.Popen[bytes], folder: state.Folder, log: Path) -> state.Stack:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        stack = state.running(folder)
+        if stack:
+            return stack
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"the stack did not come up:\n{log.read_text()[-4000:]}")

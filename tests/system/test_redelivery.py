@@ -1,0 +1,116 @@
+"""Never twice: the same message again, at every consumer, in every form an operator can send it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import pytest_asyncio
+
+from harness.nats import connected
+from harness.stack import RunningStack
+from patchwright_common import flow
+from patchwright_local.demo import BODY, TITLE
+from patchwright_local.replay import replay
+
+EVENTS = sorted({flow.route_of(c).prefix for c in flow.consumers() if "evt" in c.subjects[0]})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def finished(stack: RunningStack) -> int:
+    """An issue whose job has ended in a pull request."""
+    number = await stack.ask(TITLE, BODY)
+    await stack.settled(number)
+    return number
+
+
+async def _labelled(stack: RunningStack) -> list[int]:
+    """Where the stream of deliveries holds that a label was set, oldest first."""
+    async with connected(stack.at.nats_url) as client:
+        js = client.jetstream(timeout=5)
+        last = (await js.stream_info("PW_GITHUB")).state.last_seq
+        stored = [(s, await js.get_msg("PW_GITHUB", seq=s)) for s in range(1, last + 1)]
+    return [s for s, message in stored if "issues.labeled" in (message.subject or "")]
+
+
+async def _idle(stack: RunningStack) -> None:
+    """Return when no consumer has anything left to do."""
+    async with connected(stack.at.nats_url) as client, asyncio.timeout(30):
+        js = client.jetstream(timeout=5)
+        for consumer in flow.consumers():
+            stream = flow.route_of(consumer).stream.name
+            while True:
+                info = await js.consumer_info(stream, consumer.name)
+                if info.num_pending == 0 and info.num_ack_pending == 0:
+                    break
+                await asyncio.sleep(0.05)
+
+
+async def _looks(stack: RunningStack, number: int) -> tuple[list[str], list[str]]:
+    pulls = [pull["head_ref"] + pull["body"] for pull in await stack.pulls(number)]
+    return pulls, [comment["body"] for comment in await stack.comments(number)]
+
+
+@pytest.mark.parametrize("prefix", EVENTS)
+async def test_event_sent_again_changes_nothing(
+    stack: RunningStack, finished: int, prefix: str
+) -> None:
+    before = await _looks(stack, finished)
+    mine = [s for s, subject in await stack.events(finished) if subject.startswith(f"{prefix}.")]
+
+    for sequence in mine:
+        await replay(stack.at.nats_url, "events", sequence, as_new=False)
+    await _idle(stack)
+
+    assert await _looks(stack, finished) == before
+
+
+async def test_delivery_sent_as_it_was_makes_no_second_result(
+    stack: RunningStack, finished: int
+) -> None:
+    before = await _looks(stack, finished)
+    for sequence in await _labelled(stack):
+        await replay(stack.at.nats_url, "github", sequence, as_new=False)
+    await _idle(stack)
+
+    assert await _looks(stack, finished) == before
+
+
+async def test_redelivery_by_github_makes_no_second_result(stack: RunningStack) -> None:
+    number = await stack.ask(TITLE, BODY)
+    await stack.settled(number)
+    before = await _looks(stack, number)
+    async with stack.github() as github:
+        deliveries = [d for d in (await github.state())["deliveries"] if d["event"] == "issues"]
+        for delivery in deliveries[-2:]:
+            await stack.redeliver(delivery["id"])
+    await asyncio.sleep(0.5)
+    await _idle(stack)
+
+    assert await _looks(stack, number) == before
+
+
+async def test_delivery_sent_as_new_makes_a_second_attempt(stack: RunningStack) -> None:
+    number = await stack.ask(TITLE, BODY)
+    await stack.settled(number)
+    labelled = (await _labelled(stack))[-1]
+
+    await replay(stack.at.nats_url, "github", labelled, as_new=True)
+
+    second = await stack.until(number, "job.finished", count=2)
+    assert second["job_id"].endswith("-issue-2")
+    assert len(await stack.pulls(number)) == 2
+    assert len(await stack.comments(number)) == 2
+
+
+async def test_label_set_again_after_the_result_asks_again(stack: RunningStack) -> None:
+    number = await stack.ask("A question", "What does `greet` do?")
+    await stack.settled(number)
+    await asyncio.sleep(1.1)  # GitHub's clock counts in seconds
+    async with stack.github() as github:
+        await github.unlabel(stack.repository, number, "patchwright", token=stack.token)
+        await github.label(stack.repository, number, "patchwright", token=stack.token)
+
+    second = await stack.until(number, "job.finished", count=2)
+
+    assert second["job_id"].endswith("-issue-2")
