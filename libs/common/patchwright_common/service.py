@@ -84,6 +84,9 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         max_reconnect_attempts=-1,
         allow_reconnect=True,
         graceful_timeout=10.0,
+        # A drained pull subscription waits for messages that nobody takes any more (nats-py
+        # does not count the server's status messages as taken): no use in waiting long.
+        drain_timeout=1,
         logger=logging.getLogger("faststream"),
         error_cb=_log_absence,
         closed_cb=closed,
@@ -103,8 +106,8 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         ended.set()
         try:
             await broker.stop()
-        except AWAY as error:
-            log.warning("NATS is away, so nothing could be handed back: %r", error)
+        except* AWAY as away:
+            log.warning("NATS is away, so nothing could be handed back: %s", away.exceptions)
         finally:
             await asyncio.to_thread(provider.shutdown)
 

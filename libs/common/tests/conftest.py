@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 from opentelemetry import trace
@@ -18,6 +19,13 @@ def consuming(request: pytest.FixtureRequest) -> Consuming:
     """Fetches for a handler until its `with` ends."""
     chosen: Consuming = request.param
     return chosen
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Everything logged at any level or printed so far; FastStream's logger prints by itself."""
+    caplog.set_level(logging.DEBUG)
+    return lambda: caplog.text + "".join(capfd.readouterr())
 
 
 @pytest.fixture

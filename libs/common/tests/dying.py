@@ -1,6 +1,7 @@
 """A process that dies while it handles a message: `dying.py URL WHERE TIMES`.
 
-WHERE is `handler`, `acknowledgement` (its effect is made), or how many steps of giving up are taken before the end.
+WHERE is `handler`, `acknowledgement` (the effect is made), or how many steps of giving
+up are taken before the end.
 Each death is a process of its own, forked before anything is connected.
 """
 

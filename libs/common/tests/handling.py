@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from faststream.nats import NatsBroker
 from nats.aio.msg import Msg
@@ -110,8 +111,11 @@ async def by_pulling(
     task = asyncio.create_task(pull())
 
     async def stop() -> None:
-        task.cancel()
-        await asyncio.wait((task,))
+        # Again where it got lost: `asyncio.wait_for` drops a cancellation that comes together
+        # with the result (https://github.com/python/cpython/issues/86296, mended in 3.12).
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=1)
 
     try:
         yield stop
@@ -126,6 +130,25 @@ async def until(true: Callable[[], Awaitable[bool]], *, timeout: float = 15.0) -
     async with asyncio.timeout(timeout):
         while not await true():
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def paused(nats: NatsServer) -> AsyncIterator[None]:
+    """The server is connected and silent; a stop signal takes a moment to reach each thread."""
+    nats.pause()
+    process = nats._process
+    assert process is not None
+    threads = Path(f"/proc/{process.pid}/task")
+
+    async def still() -> bool:
+        states = [(t / "stat").read_text().rpartition(")")[2].split()[0] for t in threads.iterdir()]
+        return set(states) == {"T"}
+
+    try:
+        await until(still)
+        yield
+    finally:
+        nats.wake()
 
 
 async def settled(bus: Bus, consumer: Consumer) -> None:

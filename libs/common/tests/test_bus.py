@@ -22,7 +22,7 @@ from patchwright_common.flow import (
     PW_EVENTS,
 )
 
-from .handling import JOB, requested
+from .handling import JOB, paused, requested
 
 MIB = 2**20
 
@@ -62,7 +62,7 @@ async def test_exactly_one_of_twenty_creates_the_job(bus: Bus) -> None:
     made = await asyncio.gather(
         *(bus.emit(JOB_REQUESTED, requested(), step="", once=True) for _ in range(20))
     )
-    assert sorted(made, key=str)[0] == 1
+    assert 1 in made
     assert made.count(None) == 19
 
 
@@ -74,14 +74,13 @@ async def test_event_of_another_route_is_refused(bus: Bus) -> None:
 
 
 async def test_silent_server_is_a_retry_within_the_time_limit(nats: NatsServer, bus: Bus) -> None:
-    nats.pause()
-    began = time.monotonic()
-    with pytest.raises(Retry, match="no confirmation from PW_GITHUB"):
-        await bus.publish(
-            DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1", timeout=0.3
-        )
-    assert time.monotonic() - began < 1.0
-    nats.wake()
+    async with paused(nats):
+        began = time.monotonic()
+        with pytest.raises(Retry, match="no confirmation from PW_GITHUB"):
+            await bus.publish(
+                DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1", timeout=0.3
+            )
+        assert time.monotonic() - began < 1.0
 
 
 async def test_absent_server_is_a_retry(nats: NatsServer, bus: Bus) -> None:
@@ -179,10 +178,9 @@ async def test_silent_server_is_a_retry_for_every_question(
         "get": lambda: bus.get(PW_CHANGES, "ab" * 32),
         "request": lambda: bus.request("pw.rpc.vault.test.token", b"", timeout=0.3),
     }
-    nats.pause()
-    with pytest.raises(Retry):
-        await asks[what]()
-    nats.wake()
+    async with paused(nats):
+        with pytest.raises(Retry):
+            await asks[what]()
 
 
 async def test_request_that_nobody_answers_is_a_retry(bus: Bus) -> None:

@@ -16,7 +16,7 @@ from patchwright_common.bus import Bus
 from patchwright_common.claims import CONTENTION_LIMIT, Claims, Outcome
 from patchwright_common.errors import Overtaken, Retry
 
-from .handling import JOB
+from .handling import JOB, paused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -197,10 +197,9 @@ async def test_silent_server_is_a_retry(
         "keys": lambda: claims.keys("claim"),
     }
     bus.js._timeout = 0.3  # the services' five seconds would only be longer
-    nats.pause()
-    with pytest.raises(Retry, match="PW_CLAIMS did not answer"):
-        await asks[what]()
-    nats.wake()
+    async with paused(nats):
+        with pytest.raises(Retry, match="PW_CLAIMS did not answer"):
+            await asks[what]()
 
 
 async def test_missing_bucket_is_a_retry(bus: Bus) -> None:

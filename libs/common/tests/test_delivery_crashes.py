@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from .handling import (
     failures,
     fetch,
     messages,
+    paused,
     ready,
     set_ack_wait,
     settled,
@@ -100,15 +102,12 @@ async def test_silent_nats_holds_a_finished_handler_up_no_longer_than_the_time_l
     nats: NatsServer, bus: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def pause(delivery: Delivery) -> None:
-        nats.pause()
+        await silence.enter_async_context(paused(nats))
 
     await ready(bus)
     message = await fetch(bus, READIED)
-    try:
-        async with asyncio.timeout(TIMEOUT + 2):
-            await Deliveries(bus).process(message, READIED, Script(pause))
-    finally:
-        nats.wake()
+    async with AsyncExitStack() as silence, asyncio.timeout(TIMEOUT + 2):
+        await Deliveries(bus).process(message, READIED, Script(pause))
     assert "+ACK not confirmed" in caplog.text
 
 

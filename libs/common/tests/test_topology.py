@@ -13,6 +13,8 @@ from patchwright_common import flow, topology
 from patchwright_common.bus import Bus
 from patchwright_common.errors import Retry
 
+from .handling import paused
+
 TRIAGE = flow.TRIAGE_DELIVERY_RECEIVED
 
 
@@ -91,7 +93,7 @@ async def test_missing_durable_is_named_and_not_made(bus: Bus) -> None:
 
 async def test_changed_stream_is_mended(bus: Bus) -> None:
     config = (await bus.js.stream_info("PW_EVENTS")).config
-    await bus.js.update_stream(config.evolve(max_age=60.0, subjects=["pw.evt.job.>"]))
+    await bus.js.update_stream(config.evolve(max_age=7200.0, subjects=["pw.evt.job.>"]))
     await topology.ensure(bus.js)
     mended = (await bus.js.stream_info("PW_EVENTS")).config
     assert (mended.max_age, mended.subjects) == (flow.PW_EVENTS.max_age, ["pw.evt.>"])
@@ -171,7 +173,6 @@ async def test_claims_are_read_from_the_leader_and_kept_for_ever(bus: Bus) -> No
 
 async def test_silent_server_is_not_taken_for_a_good_one(nats: NatsServer, bus: Bus) -> None:
     bus.js._timeout = 0.3
-    nats.pause()
-    with pytest.raises(TimeoutError):
-        await topology.check(bus.js, "triage")
-    nats.wake()
+    async with paused(nats):
+        with pytest.raises(TimeoutError):
+            await topology.check(bus.js, "triage")

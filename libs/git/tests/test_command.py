@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"You sent {said} {TOKEN.get_secret_value()}\n".encode())
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        return
+        """Quiet."""
 
 
 @pytest.fixture

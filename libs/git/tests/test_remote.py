@@ -43,8 +43,8 @@ def test_what_time_may_cure_is_a_retry(said: str) -> None:
         (_ACCESS + "The requested URL returned error: 404", "was not found"),
         (_ACCESS + "The requested URL returned error: 301", "has moved"),
         (
-            f"remote: This repository was archived.\n{_ACCESS}The requested URL returned error: 403",
-            "was denied. This repository was archived.",
+            f"remote: It was archived.\n{_ACCESS}The requested URL returned error: 403",
+            "was denied. It was archived.",
         ),
         ("fatal: remote error: upload-pack: not our ref 0123", "does not exist"),
         ("fatal: couldn't find remote ref 0123", "does not exist"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -236,7 +237,8 @@ def replay(
 @app.command()
 def image() -> None:
     """Build the sandbox's image for Docker, if it is not there."""
-    raise typer.Exit(sandbox_image.main([]))
+    context = Path(__file__).parents[3] / "deploy" / "images" / "sandbox"
+    raise typer.Exit(sandbox_image.main([str(context)]))
 
 
 def _nats_url() -> str:

@@ -98,8 +98,10 @@ class Running:
                 return
             if not self._ready.is_set():
                 raise StartError(f"{self.process.name} did not start: {last}")
-            failures = 0 if time.monotonic() - began > STEADY else failures + 1
-            delay = RESTART_DELAYS[min(failures, len(RESTART_DELAYS)) - 1]
+            if time.monotonic() - began > STEADY:
+                failures = 0
+            delay = RESTART_DELAYS[min(failures, len(RESTART_DELAYS) - 1)]
+            failures += 1
             self._show(self.process.name, f"ended; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 

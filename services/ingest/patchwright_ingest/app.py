@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-import nats.errors
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from patchwright_common import telemetry
-from patchwright_common.bus import Bus
+from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Retry
 from patchwright_common.flow import DELIVERY_RECEIVED, PW_DELIVERIES
 from patchwright_ingest.webhook import (
@@ -31,12 +31,16 @@ from patchwright_ingest.webhook import (
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 BODY_TIMEOUT = 10.0
 """Seconds for the sender to hand over the body; GitHub itself gives up after 10."""
 PUBLISH_TIMEOUT = 1.5
 """Seconds until a silent bus is answered with 503, well inside GitHub's 10."""
 OBJECT_TIMEOUT = 7.0
 """Seconds to store a body too large for a message, once the bus has shown that it answers."""
+LINGER = 1.0
+"""Seconds that a sender of too much has to stop writing."""
 HEADER_ROOM = 16 * 1024
 """Bytes of a message that are left to its headers."""
 BODY_REFERENCE = "Patchwright-Body-Sha256"
@@ -80,7 +84,7 @@ class Ingest:
         missing = [
             name
             for name, there in (
-                ("webhook secret", self._secret() is not None),
+                ("webhook secret", bool(self._secret())),
                 ("NATS", self._bus.client.is_connected),
             )
             if not there
@@ -96,7 +100,11 @@ class Ingest:
                 return await self._receive(request)
             except RefusedError as refused:
                 telemetry.fail(refused.reason)
-                return JSONResponse({"error": refused.reason}, refused.status)
+                if refused.status == 413:
+                    await _discard(request)
+                # Without it uvicorn would go on reading a body that nobody wants.
+                unread = {"Connection": "close"} if refused.status in (408, 413) else None
+                return JSONResponse({"error": refused.reason}, refused.status, unread)
             except Retry as retry:
                 log.warning("delivery not stored: %s", retry.reason)
                 telemetry.fail(retry.reason)
@@ -128,34 +136,48 @@ class Ingest:
         if len(body) > self._bus.client.max_payload - HEADER_ROOM:
             headers[BODY_REFERENCE] = await self._store_apart(body)
             body = b""
+        publishing = self._bus.publish(
+            DELIVERY_RECEIVED,
+            (webhook.event, webhook.action, webhook.repository_id),
+            body,
+            message_id=webhook.delivery_id,
+            headers=headers,
+            timeout=PUBLISH_TIMEOUT,
+        )
         # The time limit inside covers the confirmation only, not a full socket before it.
-        async with _within(PUBLISH_TIMEOUT):
-            await self._bus.publish(
-                DELIVERY_RECEIVED,
-                (webhook.event, webhook.action, webhook.repository_id),
-                body,
-                message_id=webhook.delivery_id,
-                headers=headers,
-                timeout=PUBLISH_TIMEOUT,
-            )
+        await _within(PUBLISH_TIMEOUT, publishing)
 
     async def _store_apart(self, body: bytes) -> str:
         """Put a large body into the object store and return its digest."""
-        async with _within(PUBLISH_TIMEOUT):
-            # Asked first, so that a silent bus is noticed as fast as with a small body.
-            await self._bus.js.object_store(PW_DELIVERIES.name)
-        async with _within(OBJECT_TIMEOUT):
-            return await self._bus.put(PW_DELIVERIES, body)
+        # Asked first, so that a silent bus is noticed as fast as with a small body.
+        await _within(PUBLISH_TIMEOUT, self._bus.js.object_store(PW_DELIVERIES.name))
+        return await _within(OBJECT_TIMEOUT, self._bus.put(PW_DELIVERIES, body))
 
 
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """A time limit whose end, like any error of NATS, is a `Retry`."""
+async def _within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """Its result in time; the end of the time, like any error of NATS, is a `Retry`.
+
+    The work is left behind and not awaited to its end: nats-py 2.16 swallows the
+    cancellation while its buffers are full, and goes on until a time limit of its own.
+    """
+    task = asyncio.create_task(work)
     try:
-        async with asyncio.timeout(seconds):
-            yield
-    except (nats.errors.Error, TimeoutError) as error:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+        raise Retry("NATS did not confirm in time")
+    except AWAY as error:
         raise Retry(f"NATS did not confirm: {type(error).__name__}") from None
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Look at what became of it: asyncio complains about errors that nobody saw."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
@@ -168,6 +190,17 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _failed(_request: Request, _error: Exception) -> Response:
     """A bug: Starlette raises it again after the answer, and uvicorn logs it."""
     return JSONResponse({"error": "ingest failed; its log says more"}, 500)
+
+
+async def _discard(request: Request) -> None:
+    """Throw a little more away: a sender that writes on would see a reset and no answer."""
+    room = 2 * BODY_LIMIT
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(LINGER):
+            async for chunk in request.stream():
+                room -= len(chunk)
+                if room < 0:
+                    return
 
 
 async def _bounded_body(request: Request, seconds: float) -> bytes:

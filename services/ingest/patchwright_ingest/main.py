@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
 async def serve_ingest() -> None:
     """Run the webhook's endpoint until told to stop."""
     settings = IngestSettings()
-    with _bound(settings.ingest_host, settings.ingest_port) as listener:
+    with bound(settings.ingest_host, settings.ingest_port) as listener:
         async with connected("ingest", settings) as service:
             await _serve(service, listener)
 
@@ -118,7 +118,7 @@ async def _announce(server: Server, secret: WebhookSecret) -> None:
     log.info("ready")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A socket that does not listen yet: until NATS is there, senders are turned away at once.
 
     Raises `Permanent` when the address cannot be had.

@@ -47,8 +47,7 @@ _ACTING = tuple(
         # An image, whichever way its address follows.
         (r"(!)(?=\[)", 0),
         # A command: first on its line, or on what is left of it after quotes and lists.
-        (r"^([^\w\n/]*(?:\d+[.)][^\w\n/]*)?)(?=/+[a-z])", re.IGNORECASE | re.MULTILINE),
-        (r"(?<![A-Za-z0-9])(@)", 0),
+        (r"^([^\w\n]*?(?:\d+[.)][^\w\n]*?)?)(?=/[a-z])", re.IGNORECASE | re.MULTILINE),
         # A closing keyword, whatever marks stand between it and the reference.
         (
             rf"{_CLOSES}(?=[\W_]{{1,24}}(?:{_REPOSITORY})?(?:\#|gh-\d|https?:|www\.|\[))",
@@ -60,6 +59,8 @@ _ACTING = tuple(
         (r"\b(gh-)(?=\d)", re.IGNORECASE),
         (r"\b(javascript|vbscript|data)(?=\s*:)", re.IGNORECASE),
         (r"(patchwright)(?=:)", re.IGNORECASE),
+        # A mention, unless a word runs into it. Last: a break ends a word.
+        (r"(?<![A-Za-z0-9])(@)", 0),
     )
 )
 """Each match is broken after its first group. From GitHub's own patterns, with room to spare."""

@@ -8,6 +8,7 @@ free slot, and `Deliveries.process` heartbeats it from that moment on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import nats.errors
@@ -62,6 +63,8 @@ class PullLoop:
                 task.add_done_callback(self._ended)
         finally:
             await self._stop()
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

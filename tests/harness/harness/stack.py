@@ -45,7 +45,11 @@ class RunningStack:
         return StandinGitHub(self.at.github_url)
 
     async def ask(self, title: str, body: str = "", *, label: bool = True) -> int:
-        """Open an issue, with the label that makes it a request; its number."""
+        """Open an issue, with the label that makes it a request; its number.
+
+        Waits for ingest, because GitHub sends a webhook once.
+        """
+        await self.ready()
         labels = [LABEL] if label else []
         async with self.github() as github:
             issue = await github.open_issue(
@@ -134,7 +138,11 @@ class RunningStack:
         """The supervisor's children by service name."""
         found = {}
         for child in psutil.Process(self.at.pid).children():
-            for part in child.cmdline()[:2]:
+            try:
+                command = child.cmdline()
+            except psutil.Error:
+                continue  # it has just ended
+            for part in command[:2]:
                 name = Path(part).name
                 if name.startswith(("patchwright-", "nats-server", "standin-")):
                     found[name.removeprefix("patchwright-")] = child

@@ -57,15 +57,14 @@ class Launch:
     async def end(self) -> bool:
         """Wait for the process, kill it if need be; whether it ended by itself.
 
-        Closing the transport matters when something else still holds the pipes' other ends:
-        a box that hangs and is about to be removed by its backend.
+        Asyncio's wait goes on while anyone holds the other ends of the pipes, which a box
+        that hangs does until its backend removes it: closing the transport ends that, and
+        kills the process.
         """
         try:
             await asyncio.wait_for(self._process.wait(), _END_SECONDS)
         except TimeoutError:
-            self._process.kill()
+            self._transport.close()
             await self._process.wait()
             return False
-        finally:
-            self._transport.close()
         return True

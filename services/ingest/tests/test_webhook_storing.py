@@ -1,0 +1,278 @@
+"""A verified delivery is answered 202 once it is stored, as it was and no further."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.nats import NatsServer
+from patchwright_common.bus import Bus
+from patchwright_common.flow import PW_DELIVERIES
+from patchwright_ingest.app import BODY_REFERENCE
+from patchwright_ingest.webhook import KEPT_HEADERS
+
+from .webhooks import ISSUE, Endpoint, headers, stored
+from .webhooks import without_stack_trace as reason
+
+ALLOWED = {*KEPT_HEADERS, "nats-msg-id", "nats-expected-stream", "traceparent"}
+MIB = 2**20
+
+
+async def test_delivery_is_stored_byte_for_byte(ingest: Endpoint, bus: Bus) -> None:
+    body = b' {"action" : "opened",\n"repository":{"id":42}, "title": "\xc3\xa9\\u0000"}\r\n'
+    answer = await ingest.post(body, x_github_delivery="d-1")
+    assert answer.status_code == 202
+    assert answer.json()["delivery"] == "d-1"
+    [message] = await stored(bus)
+    assert message.subject == "pw.github.issues.opened.42"
+    assert message.body == body
+
+
+async def test_only_githubs_headers_are_stored(ingest: Endpoint, bus: Bus) -> None:
+    hostile = {
+        "Patchwright-Replay": "again",
+        "Patchwright-Body-Sha256": "0" * 64,
+        "Patchwright-Reason": "x",
+        "Nats-Msg-Id": "mine",
+        "Nats-Expected-Last-Subject-Sequence": "9",
+        "Nats-Rollup": "all",
+        "Nats-TTL": "1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=b",
+        "baggage": "a=b",
+        "Authorization": "Bearer abc",
+        "Cookie": "a=b",
+    }
+    answer = await ingest.post(x_github_delivery="d-1", **hostile)
+    assert answer.status_code == 202
+    [message] = await stored(bus)
+    assert {name.lower() for name in message.headers} <= ALLOWED
+    assert message.headers["Nats-Msg-Id"] == "d-1"
+    assert "0af7651916cd43dd8448eb211c80319c" not in str(message.headers)
+    for name, value in headers(x_github_delivery="d-1").items():
+        assert message.headers[name.lower()] == value
+
+
+@pytest.mark.parametrize(
+    "agent", ["é" * 10, "a" * 2000, "\x80\xff", "", "=?utf-8?q?x?=", "a\tb"], ids=ascii
+)
+async def test_odd_header_values_cannot_hurt_the_stored_message(
+    ingest: Endpoint, bus: Bus, agent: str
+) -> None:
+    sent = [(k.encode(), v.encode("latin-1")) for k, v in headers(user_agent=agent).items()]
+    answer = await ingest.http.post("/webhooks/github", content=ISSUE, headers=sent)
+    assert answer.status_code == 202
+    [message] = await stored(bus)
+    assert message.headers["x-github-event"] == "issues"
+    assert message.headers.get("user-agent", agent) == agent
+    assert all(isinstance(value, str) and value.isascii() for value in message.headers.values())
+
+
+async def test_body_at_the_border_with_long_headers_still_fits_a_message(
+    ingest: Endpoint, bus: Bus
+) -> None:
+    for size in range(MIB - 17 * 1024, MIB + 1024, 3 * 1024):
+        filler = "a" * 1024
+        sent = {f"x_github_hook_{part}": filler for part in ("id", "installation_target_id")}
+        body = padded({"action": "opened"}, size)
+        assert (await ingest.post(body, user_agent=filler, **sent)).status_code == 202
+    for message in await stored(bus):
+        body = await body_of(bus, message.body, message.headers)
+        assert json.loads(body)["action"] == "opened"
+
+
+PARTS: dict[str, tuple[str, Any]] = {
+    "push has no action": ("push.none.7", {"repository": {"id": 7}}),
+    "installation has no repository": ("issues.created.none", {"action": "created"}),
+    "neither": ("issues.none.none", {}),
+    "a list": ("issues.none.none", {"action": [], "repository": []}),
+    "numbers": ("issues.none.none", {"action": 7, "repository": 7}),
+    "dots": ("issues.none.7", {"action": "a.b.c", "repository": {"id": 7}}),
+    "wildcards": ("issues.none.none", {"action": ">", "repository": {"id": "*"}}),
+    "spaces": ("issues.none.none", {"action": "a b", "repository": {"id": "1 2"}}),
+    "line ends": ("issues.none.none", {"action": "opened\r\nPUB x 1", "repository": {}}),
+    "a trailing line end": ("issues.none.none", {"action": "opened\n"}),
+    "emptiness": ("issues.none.none", {"action": "", "repository": {"id": None}}),
+    "capitals": ("issues.none.none", {"action": "Opened"}),
+    "other letters": ("issues.none.none", {"action": "ópened", "repository": {"id": "٣"}}),
+    "length": ("issues.none.none", {"action": "a" * 65, "repository": {"id": 10**4000}}),
+    "truth": ("issues.none.none", {"action": True, "repository": {"id": True}}),
+    "fractions": ("issues.none.none", {"repository": {"id": 1.5}}),
+    "negative": ("issues.none.none", {"repository": {"id": -7}}),
+}
+
+
+@pytest.mark.parametrize(("subject", "payload"), PARTS.values(), ids=PARTS)
+async def test_odd_parts_cannot_break_the_subject(
+    ingest: Endpoint, bus: Bus, subject: str, payload: dict[str, Any]
+) -> None:
+    event = subject.partition(".")[0]
+    answer = await ingest.post(json.dumps(payload).encode(), x_github_event=event)
+    assert answer.status_code == 202
+    [message] = await stored(bus)
+    assert message.subject == f"pw.github.{subject}"
+
+
+async def test_every_event_of_github_has_a_subject(ingest: Endpoint, bus: Bus) -> None:
+    """https://docs.github.com/webhooks/webhook-events-and-payloads: one has a digit."""
+    for event in ("projects_v2_item", "security_and_analysis", "issue_dependencies", "meta"):
+        assert (await ingest.post(b"{}", x_github_event=event)).status_code == 202
+    first, *_ = await stored(bus)
+    assert first.subject == "pw.github.projects_v2_item.none.none"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=6,
+)
+
+
+@given(action=JSON, repository=JSON | st.builds(lambda number: {"id": number}, JSON))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_signed_object_is_stored_under_three_tokens(
+    ingest: Endpoint, bus: Bus, action: object, repository: object
+) -> None:
+    body = json.dumps({"action": action, "repository": repository}).encode()
+    answer = await ingest.post(body)
+    assert answer.status_code == 202
+    state = (await bus.js.stream_info("PW_GITHUB")).state
+    message = await bus.js.get_msg("PW_GITHUB", seq=state.last_seq)
+    assert message.data == body
+    assert len((message.subject or "").split(".")) == 5
+
+
+async def test_delivery_that_comes_again_is_stored_once(ingest: Endpoint, bus: Bus) -> None:
+    for _ in range(3):
+        assert (await ingest.post(x_github_delivery="same")).status_code == 202
+    together = [ingest.post(x_github_delivery="other") for _ in range(10)]
+    assert {a.status_code for a in await asyncio.gather(*together)} == {202}
+    assert len(await stored(bus)) == 2
+
+
+async def test_twenty_megabytes_are_stored_by_reference(ingest: Endpoint, bus: Bus) -> None:
+    body = padded({"action": "opened", "repository": {"id": 7}}, 20 * MIB)
+    answer = await ingest.post(body)
+    assert answer.status_code == 202
+    [message] = await stored(bus)
+    assert message.subject == "pw.github.issues.opened.7"
+    assert message.body == b""
+    assert await bus.get(PW_DELIVERIES, message.headers[BODY_REFERENCE]) == body
+
+
+async def test_stopped_bus_is_503_within_two_seconds_and_works_again_later(
+    ingest: Endpoint, bus: Bus, nats: NatsServer
+) -> None:
+    assert (await ingest.post()).status_code == 202
+    await nats.stop()
+    await assert_refused_in_time(ingest, ISSUE)
+    assert (await ingest.http.get("/readyz")).status_code == 503
+    assert (await ingest.http.get("/healthz")).status_code == 200
+    await nats.start()
+    await accepted(ingest)
+    assert (await ingest.http.get("/readyz")).status_code == 200
+
+
+async def test_paused_bus_is_503_within_two_seconds_and_works_again_later(
+    ingest: Endpoint, nats: NatsServer
+) -> None:
+    assert (await ingest.post()).status_code == 202
+    nats.pause()
+    try:
+        large = padded({"action": "opened"}, 3 * MIB)
+        nearly = padded({"action": "opened"}, 900 * 1024)
+        # Enough of them to fill every buffer on the way to the server.
+        await asyncio.gather(
+            assert_refused_in_time(ingest, ISSUE),
+            assert_refused_in_time(ingest, large),
+            *(assert_refused_in_time(ingest, nearly) for _ in range(12)),
+        )
+    finally:
+        nats.wake()
+    await accepted(ingest)
+
+
+async def test_delivery_that_a_paused_bus_took_late_is_not_stored_twice(
+    ingest: Endpoint, bus: Bus, nats: NatsServer
+) -> None:
+    """GitHub is told 503 and redelivers under the same id."""
+    nats.pause()
+    try:
+        assert (await ingest.post(x_github_delivery="late")).status_code == 503
+    finally:
+        nats.wake()
+    assert (await ingest.post(x_github_delivery="late")).status_code == 202
+    assert len(await stored(bus)) == 1
+
+
+async def test_full_stream_is_503(ingest: Endpoint, bus: Bus) -> None:
+    config = (await bus.js.stream_info("PW_GITHUB")).config
+    config.max_bytes = 2000
+    await bus.js.update_stream(config)
+    answers = [await ingest.post() for _ in range(8)]
+    assert answers[0].status_code == 202
+    assert answers[-1].status_code == 503
+    reason(answers[-1].text)
+
+
+async def test_missing_stream_is_503(ingest: Endpoint, bus: Bus) -> None:
+    await bus.js.delete_stream("PW_GITHUB")
+    answer = await ingest.post()
+    assert answer.status_code == 503
+    reason(answer.text)
+
+
+async def test_missing_object_store_is_503(ingest: Endpoint, bus: Bus) -> None:
+    await bus.js.delete_object_store(PW_DELIVERIES.name)
+    answer = await ingest.post(padded({}, 2 * MIB))
+    assert answer.status_code == 503
+    reason(answer.text)
+
+
+async def test_large_deliveries_leave_no_memory_behind(ingest: Endpoint) -> None:
+    body = padded({"action": "opened"}, 5 * MIB)
+    await ingest.post(body)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(3):
+            assert (await ingest.post(body)).status_code == 202
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5 * MIB
+
+
+def padded(payload: dict[str, Any], size: int) -> bytes:
+    """A JSON object of exactly that many bytes."""
+    empty = len(json.dumps(payload | {"pad": ""}))
+    return json.dumps(payload | {"pad": "x" * (size - empty)}).encode()
+
+
+async def body_of(bus: Bus, body: bytes, kept: dict[str, str]) -> bytes:
+    digest = kept.get(BODY_REFERENCE)
+    return await bus.get(PW_DELIVERIES, digest) if digest else body
+
+
+async def assert_refused_in_time(ingest: Endpoint, body: bytes) -> None:
+    started = time.monotonic()
+    answer = await ingest.post(body)
+    assert answer.status_code == 503
+    assert time.monotonic() - started < 2.0
+    reason(answer.text)
+
+
+async def accepted(ingest: Endpoint, *, within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while (await ingest.post()).status_code != 202:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)

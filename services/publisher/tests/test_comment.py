@@ -1,0 +1,186 @@
+"""The one comment: real GitHub stand-in, real key-value store, crashes played by forgetting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from patchwright_common.bus import Bus
+from patchwright_common.claims import Claims
+from patchwright_common.errors import Retry
+from patchwright_common.events import JobRequested
+from patchwright_common.flow import PW_CLAIMS
+from patchwright_github.session import Session, client
+from patchwright_publisher.comment import OneComment
+from patchwright_publisher.github import GitHub
+from patchwright_publisher.pull_request import marker_of
+from standin_github.scene import Scene
+
+from .service import requested
+
+
+class Thread:
+    """An issue's thread, and the publishers that write to it."""
+
+    def __init__(self, scene: Scene, job: JobRequested, github: GitHub, claims: Claims) -> None:
+        self.scene = scene
+        self.job = job
+        self.github = github
+        self.claims = claims
+        self.marker = marker_of(job.job_id, "0123456789abcdef")
+
+    def publisher(self) -> OneComment:
+        return OneComment(self.github, self.claims, self.job.job_id, self.marker)
+
+    def text(self, words: str) -> str:
+        return f"{words}\n\n{self.marker}"
+
+    async def bodies(self) -> list[str]:
+        rows = await self.scene.github.comments(self.scene.name, self.job.issue_number)
+        return [row["body"].removesuffix(f"\n\n{self.marker}") for row in rows]
+
+    async def ids(self) -> list[int]:
+        rows = await self.scene.github.comments(self.scene.name, self.job.issue_number)
+        return [row["id"] for row in rows]
+
+
+@pytest.fixture
+async def thread(scene: Scene, claims: Claims) -> AsyncIterator[Thread]:
+    issue = await scene.github.open_issue(scene.name, "One", token=scene.person.token)
+    job = requested(scene, issue["number"], "One", "0" * 40)
+    async with client(scene.github.api_url) as connections:
+        session = Session(connections, SecretStr(await scene.token()))
+
+        async def open_session(_job: JobRequested) -> Session:
+            return session
+
+        yield Thread(scene, job, GitHub(open_session, job, scene.app.bot), claims)
+
+
+async def _forget(bus: Bus, thread: Thread) -> None:
+    """As when the publisher was killed after GitHub took the comment."""
+    bucket = await bus.js.key_value(PW_CLAIMS.name)
+    await bucket.purge(f"comment.{thread.job.job_id}")
+
+
+async def test_comment_is_made_once_and_then_edited(thread: Thread) -> None:
+    assert await thread.publisher().write(thread.text("on it"))
+    await thread.publisher().update(thread.text("turn 1"))
+    assert await thread.bodies() == ["turn 1"]
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.bodies() == ["done"]
+
+
+async def test_result_without_an_acknowledgement_makes_the_comment(thread: Thread) -> None:
+    posted = await thread.publisher().finish(thread.text("done"))
+    assert await thread.ids() == [posted.id]
+
+
+async def test_late_acknowledgement_does_not_replace_what_came_after_it(thread: Thread) -> None:
+    await thread.publisher().write(thread.text("on it"))
+    await thread.publisher().update(thread.text("turn 1"))
+    assert await thread.publisher().write(thread.text("on it")) is None
+    assert await thread.bodies() == ["turn 1"]
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.publisher().write(thread.text("on it")) is None
+    assert await thread.bodies() == ["done"]
+
+
+async def test_progress_alone_is_not_worth_a_comment(thread: Thread) -> None:
+    await thread.publisher().update(thread.text("turn 1"))
+    assert await thread.bodies() == []
+
+
+async def test_comment_is_found_again_when_its_record_is_lost(thread: Thread, bus: Bus) -> None:
+    await thread.publisher().write(thread.text("on it"))
+    await _forget(bus, thread)
+    assert await thread.publisher().write(thread.text("on it")) is None
+    await thread.publisher().update(thread.text("turn 1"))
+    assert await thread.bodies() == ["turn 1"]
+    await _forget(bus, thread)
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.bodies() == ["done"]
+
+
+async def test_lost_answer_to_the_first_write_leaves_one_comment(thread: Thread) -> None:
+    await thread.scene.github.fault("POST", "/comments", drop=True, after=True)
+    with pytest.raises(Retry):
+        await thread.publisher().write(thread.text("on it"))
+    assert await thread.publisher().write(thread.text("on it")) is None
+    assert await thread.bodies() == ["on it"]
+
+
+async def test_publishers_at_the_same_moment_leave_one_comment(thread: Thread) -> None:
+    publishers = [thread.publisher() for _ in range(4)]
+    await asyncio.gather(*(publisher.write(thread.text("on it")) for publisher in publishers))
+    assert await thread.bodies() == ["on it"]
+    await asyncio.gather(*(publisher.finish(thread.text("done")) for publisher in publishers))
+    assert await thread.bodies() == ["done"]
+
+
+async def test_results_at_the_same_moment_leave_one_comment(thread: Thread) -> None:
+    publishers = [thread.publisher() for _ in range(4)]
+    await asyncio.gather(*(publisher.finish(thread.text("done")) for publisher in publishers))
+    assert await thread.bodies() == ["done"]
+
+
+async def test_acknowledgement_at_the_moment_of_the_result_does_not_win(thread: Thread) -> None:
+    await asyncio.gather(
+        thread.publisher().write(thread.text("on it")),
+        thread.publisher().finish(thread.text("done")),
+    )
+    assert await thread.bodies() == ["done"]
+
+
+async def test_of_two_comments_the_lower_id_stays(thread: Thread, bus: Bus) -> None:
+    """A publisher that was paused between writing and noting down wakes up too late to tidy."""
+    first = await thread.github.comment(thread.text("on it"))
+    await thread.github.comment(thread.text("on it"))
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.ids() == [first.id]
+    await thread.github.comment(thread.text("on it"))
+    await thread.publisher().tidy()
+    assert await thread.ids() == [first.id]
+    assert await thread.bodies() == ["done"]
+
+
+async def test_persons_copy_of_the_marker_is_not_ours(thread: Thread) -> None:
+    scene, number = thread.scene, thread.job.issue_number
+    copy = thread.text("Look, I am Patchwright")
+    theirs = await scene.github.comment(scene.name, number, copy, token=scene.person.token)
+    await thread.publisher().write(thread.text("on it"))
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.bodies() == ["Look, I am Patchwright", "done"]
+    assert theirs["id"] in await thread.ids()
+
+
+async def test_marker_of_another_job_or_key_is_not_this_ones(thread: Thread) -> None:
+    for other in (marker_of(thread.job.job_id, "f" * 16), marker_of("1-2-issue-1", "0" * 16)):
+        await thread.github.comment(f"other\n\n{other}")
+    await thread.publisher().finish(thread.text("done"))
+    assert len(await thread.ids()) == 3
+
+
+async def test_deleted_comment_is_made_again_for_the_result_alone(thread: Thread) -> None:
+    posted = await thread.publisher().write(thread.text("on it"))
+    assert posted
+    await thread.github.delete(posted.id)
+    await thread.publisher().update(thread.text("turn 1"))
+    await thread.publisher().write(thread.text("on it"))
+    assert await thread.bodies() == []
+    publishers = [thread.publisher() for _ in range(3)]
+    await asyncio.gather(*(publisher.finish(thread.text("done")) for publisher in publishers))
+    assert await thread.bodies() == ["done"]
+    await thread.publisher().finish(thread.text("done again"))
+    assert await thread.bodies() == ["done again"]
+
+
+async def test_comment_is_found_beyond_the_first_page(thread: Thread) -> None:
+    scene, number = thread.scene, thread.job.issue_number
+    for _ in range(101):
+        await scene.github.comment(scene.name, number, "chatter", token=scene.person.token)
+    ours = await thread.github.comment(thread.text("on it"))
+    assert await thread.github.comments_with(thread.marker) == [ours.id]

@@ -1,0 +1,109 @@
+"""One result, wherever the network or the publisher dies. GitHub did it, and nobody heard."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from patchwright_common.claims import Outcome
+
+from .service import Job, World
+
+REDELIVERY_TIMEOUT = 60.0
+"""Seconds: a killed publisher's messages come back after `ack_wait`, 30 s."""
+POINTS = {
+    "comment written": ("POST", "/issues/{number}/comments"),
+    "comment edited": ("PATCH", "/issues/comments/"),
+    "branch pushed": ("POST", "{repository}.git/git-receive-pack"),
+    "pull request opened": ("POST", "{repository}/pulls$"),
+}
+
+
+def _at(point: str, world: World, number: int) -> tuple[str, str]:
+    method, path = POINTS[point]
+    return method, path.format(number=number, repository=world.scene.name)
+
+
+async def _one_result(job: Job, kind: str, *, timeout: float = 20.0) -> None:
+    finished = await job.finished(timeout=timeout)
+    assert finished.result == kind
+    pulls = await job.pulls()
+    assert len(pulls) == (kind == "pull_request")
+    assert len(await job.pushes()) == (kind == "pull_request")
+    [comment] = await job.comments()
+    assert f"/pull/{pulls[0]['number']}" in comment if pulls else "💬" in comment
+
+
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [("answer", "comment written"), ("answer", "comment edited")]
+    + [("pull_request", point) for point in POINTS],
+)
+async def test_answer_that_is_lost_after_github_did_it_leaves_one_result(
+    world: World, point: str, kind: str
+) -> None:
+    job = await world.job()
+    if point != "comment written":
+        await job.handled()
+    method, path = _at(point, world, job.number)
+    await world.github.fault(method, path, after=True, drop=True)
+    await world.github.fault(method, path, after=True, status=502)
+    await (job.change() if kind == "pull_request" else job.answer())
+    await _one_result(job, kind)
+
+
+@pytest.mark.parametrize("path", ["/pulls", "git-upload-pack", "/issues/"])
+async def test_outage_of_github_is_waited_out(world: World, path: str) -> None:
+    job = await world.job()
+    await job.handled()
+    await world.github.fault(".*", path, status=503, times=2)
+    await job.change()
+    await _one_result(job, "pull_request")
+
+
+async def test_rate_limit_is_obeyed_to_the_second(world: World) -> None:
+    job = await world.job()
+    await job.handled()
+    await world.github.fault("POST", "/pulls$", status=429, headers={"Retry-After": "2"})
+    began = asyncio.get_running_loop().time()
+    await job.change()
+    await _one_result(job, "pull_request")
+    assert asyncio.get_running_loop().time() - began > 2
+
+
+async def test_killed_at_every_point_leaves_one_result_each(world: World) -> None:
+    """All at once, since the broker takes its time to hand a dead one's messages out again.
+
+    The last one was decided when its publisher died, and then another runner took the job:
+    that one finds the decision and stops, so to drop the result would be silence.
+    """
+    world.service.kill()
+    jobs = {point: await world.job() for point in POINTS}
+    branch, opening = jobs["branch pushed"], jobs["pull request opened"]
+    for job in jobs.values():
+        await (job.change() if job in (branch, opening) else job.answer())
+    decided = await world.job()
+    sequence = await decided.send(await decided.answer())
+    await world.claims.decide(decided.id, Outcome(kind="answer", sequence=sequence))
+    await world.claims.take(decided.id, "runner-2")
+
+    wanted = {}
+    for point, job in jobs.items():
+        method, path = _at(point, world, job.number)
+        wanted[point] = await world.github.fault(
+            method, path, times=20, delay=4.0, drop=True, after=True
+        )
+    world.service.start()
+    async with asyncio.timeout(20):
+        while not set(wanted.values()) <= {
+            request["fault"] for request in await world.github.requests()
+        }:
+            await asyncio.sleep(0.05)
+    world.service.kill()
+    await world.github.clear_faults()
+    world.service.start()
+    for job in jobs.values():
+        kind = "pull_request" if job in (branch, opening) else "answer"
+        await _one_result(job, kind, timeout=REDELIVERY_TIMEOUT)
+    await _one_result(decided, "answer", timeout=REDELIVERY_TIMEOUT)
