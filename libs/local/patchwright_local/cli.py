@@ -192,7 +192,9 @@ def doctor() -> None:
         marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}
         for finding in findings:
             console.print(
-                f"  {marks[finding.ok]} {finding.name:16} {finding.detail}", highlight=False
+                f"  {marks[finding.ok]} {finding.name:16} {finding.detail}",
+                highlight=False,
+                soft_wrap=True,
             )
         if any(finding.ok is False for finding in findings):
             raise typer.Exit(1)

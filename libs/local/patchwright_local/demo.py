@@ -116,9 +116,10 @@ class Demo:
         if self._stack.scripted:
             self._console.print(
                 "  [yellow]The model is scripted:[/] it plays a fixed conversation and thinks "
-                "nothing.\n  Everything else is real: NATS, git over HTTP, the sandbox, the tests "
-                "that it runs.\n  With Claude: [bold]just down[/], then set ANTHROPIC_API_KEY. "
-                "A real repository: README, “Use it for real”.\n"
+                "nothing, and GitHub is a stand-in.\n  The rest is real: NATS, git over HTTP, the "
+                "sandbox, the tests that it runs.\n  With Claude: [bold]just down[/], then set "
+                "ANTHROPIC_API_KEY. A real repository: README, “Use it for real”.\n",
+                soft_wrap=True,
             )
 
     async def _file_issue(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ class Demo:
         files = (await self._api.get(f"pulls/{number}/files")).raise_for_status().json()
         for file in files:
             patch = f"--- a/{file['filename']}\n+++ b/{file['filename']}\n{file.get('patch', '')}"
-            self._console.print(Syntax(patch, "diff", background_color="default", word_wrap=True))
+            self._console.print(Syntax(patch, "diff", background_color="default"))
         holds = bool(files) and await self._branch_holds(files, pull)
         trace = await self._trace_id(finished["job_id"])
         self._console.print(f"\n  Pull request  [link]{pull['html_url']}[/link]")

@@ -20,9 +20,10 @@ class Log:
 
     def __call__(self, name: str, line: str) -> None:
         """Show one line of one process."""
+        if "[INF]" in line:
+            return  # nats-server's account of its own start; its log file has it
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
-        text = Text(f"{name:>9} ", style=colour)
-        text.append("│ ", style="dim")
+        text = Text.assemble((f"{name:>9} ", colour), ("│ ", "dim"))
         text.append_text(readable(line))
         self._console.print(text, soft_wrap=True, highlight=False)
 
@@ -31,8 +32,9 @@ def readable(line: str) -> Text:
     """A service's JSON line as people read it; anything else as it is, without its escapes."""
     try:
         fields = json.loads(line)
-        text = Text(f"{fields['time'][11:23]} ", style="dim")
-        text.append(fields["text"], style=LEVELS.get(fields["level"], ""))
+        text = Text.assemble(
+            (f"{fields['time'][11:23]} ", "dim"), (fields["text"], LEVELS.get(fields["level"], ""))
+        )
     except (ValueError, KeyError, TypeError):
         return Text.from_ansi(line)
     for name in ("job", "trace"):

@@ -155,7 +155,7 @@ def _from_issue(payload: Payload, mention: Mention, label: str) -> Trigger | Ign
         return Trigger(key, payload, issue.updated_at)
     if payload.action == "opened":
         # An issue that is opened with the label is reported as labelled as well.
-        if mention.occurs_in(f"{issue.title}\n{issue.body or ''}"):
+        if any(mention.occurs_in(text) for text in (issue.title, issue.body or "")):
             return Trigger(key, payload, issue.created_at)
         return Ignored("the new issue does not mention us")
     return Ignored(f"an issue that was {payload.action} asks for nothing")

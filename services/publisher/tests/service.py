@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL
@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 from harness.nats import bus as connected_bus
 from harness.nats import nats_server
 from harness.programs import Program, program
-from patchwright_common import flow
+from patchwright_common import flow, topology
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
 from patchwright_common.events import (
@@ -168,6 +168,14 @@ class World:
             await self.claims.take(job.id, "runner-1")
         return job
 
+    async def expire(self) -> None:
+        """Let the time pass after which the broker hands out again what a dead process had."""
+        for consumer in flow.consumers("publisher"):
+            config = (await self.bus.js.consumer_info("PW_EVENTS", consumer.name)).config
+            await self.bus.js.add_consumer("PW_EVENTS", replace(config, ack_wait=0.5))
+        await asyncio.sleep(1.0)
+        await topology.ensure(self.bus.js)
+
     def workshop(self) -> Workshop:
         """A clone of the repository, made when it is first needed."""
         name = self.scene.name
@@ -308,4 +316,5 @@ class Job:
 
     async def pushes(self) -> list[Json]:
         state = await self._world.github.state()
-        return [row for row in state["pushes"] if row["ref"] == f"refs/heads/{self.branch}"]
+        wanted = (self.record.repository.id, f"refs/heads/{self.branch}")
+        return [row for row in state["pushes"] if (row["repository_id"], row["ref"]) == wanted]
