@@ -79,7 +79,7 @@ async def by_faststream(
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """As the services do; yields what stops it."""
     broker = NatsBroker(
-        nats.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, graceful_timeout=0.2
+        nats.url, reconnect_time_wait=1, max_reconnect_attempts=-1, graceful_timeout=0.2
     )
     client = await broker.connect()
     Deliveries(Bus(client)).attach(broker, consumer, handle)

@@ -153,8 +153,8 @@ def overlap(a: str, b: str) -> bool:
 
 async def test_server_never_drops_a_message_by_itself(bus: Bus) -> None:
     for consumer in flow.consumers():
-        stream = flow.route_of(consumer).stream.name
-        config = (await bus.js.consumer_info(stream, consumer.name)).config
+        home = flow.route_of(consumer).stream.name
+        config = (await bus.js.consumer_info(home, consumer.name)).config
         assert config.max_deliver == -1
         assert config.ack_policy == api.AckPolicy.EXPLICIT
         assert config.inactive_threshold in (None, 0)

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
+from rich.text import Text
 
 from patchwright_common.flow import PW_EVENTS, PW_GITHUB
 from patchwright_local import state
@@ -146,8 +146,7 @@ class Demo:
         pull = (await self._api.get(f"pulls/{number}")).raise_for_status().json()
         files = (await self._api.get(f"pulls/{number}/files")).raise_for_status().json()
         for file in files:
-            patch = f"--- a/{file['filename']}\n+++ b/{file['filename']}\n{file.get('patch', '')}"
-            self._console.print(Syntax(patch, "diff", background_color="default"))
+            self._show_diff(file)
         holds = bool(files) and await self._branch_holds(files, pull)
         trace = await self._trace_id(finished["job_id"])
         self._console.print(f"\n  Pull request  [link]{pull['html_url']}[/link]")
@@ -159,6 +158,12 @@ class Demo:
         if not holds:
             self._console.print("[red]The pull request's branch does not hold the change.[/]")
         return holds
+
+    def _show_diff(self, file: dict[str, Any]) -> None:
+        name = file["filename"]
+        styles = {"+": "green", "-": "red", "@": "cyan"}
+        for line in (f"--- a/{name}", f"+++ b/{name}", *file.get("patch", "").splitlines()):
+            self._console.print(Text(line, styles.get(line[:1], "")), soft_wrap=True)
 
     async def _branch_holds(self, files: list[dict[str, Any]], pull: dict[str, Any]) -> bool:
         """Each changed file differs between the two branches, as the contents API reads them."""

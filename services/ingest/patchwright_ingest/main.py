@@ -79,6 +79,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn; ends the process where it cannot listen."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("listening on %s port %s", *listener.getsockname()[:2])
         self.listening.set()
 
     @contextmanager

@@ -19,25 +19,26 @@ from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Outcome
 from patchwright_common.events import JobFinished, JobReadied, JobRequested
-from patchwright_common.flow import JOB_FINISHED, JOB_READIED, JOB_REQUESTED
-from standin_github.client import CreatedApp, CreatedUser, StandinGitHub
+from patchwright_common.flow import JOB_FINISHED
+from standin_github.client import CreatedApp, StandinGitHub
 
 from .webhooks import Stored, stored
 
 PATIENCE = 20.0
+ROLES = ("read", "triage", "write", "maintain", "admin")
 READY = r'"text": "ready'
-LISTENS = r"\('127\.0\.0\.1', (\d+)\)"
+LISTENS = r"listening on 127\.0\.0\.1 port (\d+)"
 
 
 @dataclass
 class Chain:
-    """Everything in front of the runner; `ada` may write where the tests make repositories."""
+    """Everything in front of the runner; `tokens` are people's, named after their roles."""
 
     nats: NatsServer
     bus: Bus
     github: StandinGitHub
     app: CreatedApp
-    ada: CreatedUser
+    tokens: dict[str, str]
     programs: dict[str, Program] = field(default_factory=dict)
     port: int = 0
 
@@ -49,7 +50,7 @@ class Chain:
         made = await self.github.create_repository(
             name,
             {"README.md": "# Calculator\n"} if files is None else files,
-            collaborators={"ada": "write", "rob": "read", "tri": "triage", "max": "maintain"},
+            collaborators={role: role for role in ROLES},
             default_branch=default_branch,
         )
         installation = await self.github.install(self.app.id, [name])
@@ -118,8 +119,8 @@ class Place:
         deadline = time.monotonic() + PATIENCE * 2
         while True:
             prefix = f"pw.evt.job.{verb}.{self.id}-"
-            found = [m for m in await stored(self.chain.bus, "PW_EVENTS")]
-            found = [m for m in found if m.subject.startswith(prefix)]
+            every = await stored(self.chain.bus, "PW_EVENTS")
+            found = [message for message in every if message.subject.startswith(prefix)]
             if len(found) >= count:
                 return found
             assert time.monotonic() < deadline, f"only {len(found)} of {count} jobs {verb}"
@@ -148,8 +149,9 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
         bus = await enter(connect(server.url))
         url = await enter(github_standin(folder / "github"))
         github = await enter(StandinGitHub(url))
-        made = Chain(server, bus, github, await github.create_app("Patchwright"),
-                     await github.create_user("ada"))  # fmt: skip
+        people = {role: await github.create_user(role) for role in ROLES}
+        tokens = {role: person.token for role, person in people.items()}
+        made = Chain(server, bus, github, await github.create_app("Patchwright"), tokens)
         common = {
             "PATCHWRIGHT_NATS_URL": server.url,
             "PATCHWRIGHT_GITHUB_API_URL": github.api_url,
@@ -172,6 +174,3 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
         hook = f"http://127.0.0.1:{made.port}/webhooks/github"
         await github.change_app(made.app.id, webhook_url=hook)
         yield made
-
-
-__all__ = ["JOB_READIED", "JOB_REQUESTED", "Chain", "Place", "chain"]

@@ -69,7 +69,7 @@ class Texts:
             "money": money,
             "duration": duration,
             "cell": lambda path: cell(path, limit=200),
-            "status": lambda letter: STATUS.get(letter, letter),
+            "status": lambda letter: STATUS.get(letter, "changed"),
         }
 
     def requested(self) -> str:

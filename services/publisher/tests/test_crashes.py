@@ -71,8 +71,10 @@ async def test_rate_limit_is_obeyed_to_the_second(world: World) -> None:
 
 
 async def test_killed_at_every_point_leaves_one_result_each(world: World) -> None:
-    """All at once, and one more. The last one was decided when its publisher died, and then another runner took the job:
-    that one finds the decision and stops, so to drop the result would be silence.
+    """All at once, and one more, which was decided when its publisher died.
+
+    Another runner took that job since. It finds the decision and stops, so to drop the
+    result as the old runner's would be silence.
     """
     world.service.kill()
     jobs = {point: await world.job() for point in POINTS}

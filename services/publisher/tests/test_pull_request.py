@@ -120,6 +120,13 @@ def test_hostile_path_stays_in_its_cell() -> None:
     assert row.count("`") == 2
 
 
+def test_runners_other_words_act_on_nothing_either() -> None:
+    files = (FileChanged(path="a", status="</details> @all"),)
+    body = _body(files=files, model="</summary><img src=x> @all")
+    assert "@all" not in body
+    assert body.count("</details>") == body.count("</summary>") == 1
+
+
 def test_missing_summary_and_title_have_words_of_ours() -> None:
     assert "left no summary" in _body(summary=" \n\u200b")
     draft = TEXTS.draft(_job(title="\u200b <!-- x -->"), _change(), trace_id=TRACE)
