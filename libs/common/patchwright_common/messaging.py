@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import nats.errors
-from faststream import AckPolicy
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
@@ -33,7 +31,7 @@ from patchwright_common import telemetry
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.events import JOB_ID, Event, JobFailed
-from patchwright_common.flow import DEAD_LETTER, JOB_FAILED, Consumer, route_of
+from patchwright_common.flow import DEAD_LETTER, JOB_FAILED, Consumer
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -94,25 +92,6 @@ class Deliveries:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-
-    def attach(self, broker: NatsBroker, consumer: Consumer, handle: Handler) -> None:
-        """Let FastStream fetch for `consumer`, which must exist; for short handlers only.
-
-        FastStream joins each batch before it fetches the next one, so a long handler
-        would hold up the short ones behind it: those use a loop of their own.
-        The body is not decoded by FastStream, which would log what does not fit.
-        """
-
-        @broker.subscriber(
-            consumer.subjects[0],
-            durable=consumer.name,
-            stream=JStream(route_of(consumer).stream.name, declare=False),
-            pull_sub=PullSub(batch_size=consumer.concurrency, timeout=5.0),
-            ack_policy=AckPolicy.MANUAL,
-            decoder=_leave_encoded,
-        )
-        async def receive(message: NatsMessage) -> None:
-            await self.process(message.raw_message, consumer, handle)
 
     async def process(self, message: Msg, consumer: Consumer, handle: Handler) -> None:
         """Handle one message and tell the broker how it went. Raises only CancelledError."""
@@ -275,10 +254,6 @@ def _kept_headers(message: Msg) -> dict[str, str]:
 def _encodable(text: str) -> str:
     """Text with a lone surrogate, as file names bring it, could be neither sent nor stored."""
     return text.encode(errors="replace").decode()
-
-
-async def _leave_encoded(message: NatsMessage) -> bytes:
-    return message.body
 
 
 def _later(delay: float) -> str:

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from patchwright_common import telemetry, topology
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.messaging import Deliveries
+from patchwright_common.pull import STOP_TIMEOUT, PullLoop
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,24 @@ class ServiceSettings(BaseSettings):
 
 @dataclass(frozen=True)
 class Service:
-    """A connected service, ready to attach its consumers to."""
+    """A connected service. FastStream serves its requests, `consume` its events."""
 
     broker: NatsBroker
     bus: Bus
-    deliveries: Deliveries
+
+    async def consume(self, *loops: PullLoop) -> None:
+        """Run the loops until SIGTERM or SIGINT; then hand back what is unfinished."""
+        pulling = {asyncio.create_task(loop.run()) for loop in loops}
+        stopping = asyncio.create_task(until_stopped())
+        log.info("ready")
+        try:
+            await asyncio.wait({stopping, *pulling}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await _cancelled(pulling)
+        for task in pulling:
+            if not task.cancelled():
+                task.result()
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +100,7 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         # A drained pull subscription waits for messages that nobody takes any more (nats-py
         # does not count the server's status messages as taken): no use in waiting long.
         drain_timeout=1,
-        logger=logging.getLogger("faststream"),
+        logger=log,
         error_cb=_log_absence,
         closed_cb=closed,
     )
@@ -99,7 +112,7 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
                 client = await broker.connect()
                 bus = Bus(client)
                 await topology.check(bus.js, name)
-        yield Service(broker, bus, Deliveries(bus))
+        yield Service(broker, bus)
         if client.is_closed:
             raise Retry("NATS closed the connection and takes no new one.")
     finally:
@@ -110,6 +123,16 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
             log.warning("NATS is away, so nothing could be handed back: %s", away.exceptions)
         finally:
             await asyncio.to_thread(provider.shutdown)
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    """Python 3.11's `wait_for` can lose a cancellation that comes with its result: ask again."""
+    late = tasks
+    for _ in range(3):
+        for task in late:
+            task.cancel()
+        if late:
+            _, late = await asyncio.wait(late, timeout=STOP_TIMEOUT / 3)
 
 
 def _end(broker: NatsBroker) -> None:

@@ -1,4 +1,4 @@
-"""Both ways of fetching, and the spans of this process."""
+"""What this process said, and its spans."""
 
 from __future__ import annotations
 
@@ -11,19 +11,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from .handling import Consuming, by_faststream, by_pulling
-
-
-@pytest.fixture(params=[by_faststream, by_pulling], ids=["faststream", "pull"])
-def consuming(request: pytest.FixtureRequest) -> Consuming:
-    """Fetches for a handler until its `with` ends."""
-    chosen: Consuming = request.param
-    return chosen
-
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """Everything logged at any level or printed so far; FastStream's logger prints by itself."""
+    """Everything logged at any level or printed so far."""
     caplog.set_level(logging.DEBUG)
     return lambda: caplog.text + "".join(capfd.readouterr())
 

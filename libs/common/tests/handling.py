@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from faststream.nats import NatsBroker
 from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.errors import NotFoundError
@@ -28,7 +27,8 @@ from patchwright_common.flow import (
     RetryPolicy,
     route_of,
 )
-from patchwright_common.messaging import Deliveries, Delivery, Handler
+from patchwright_common.messaging import Delivery, Handler
+from patchwright_common.pull import PullLoop
 
 JOB = "7-1-i-1"
 BRISK = RetryPolicy("brisk", (0.3, 0.6), limit=3)
@@ -38,9 +38,6 @@ DEAD = f"pw.dlq.runner.job.readied.{JOB}"
 FAILED = f"pw.evt.job.failed.{JOB}"
 
 Act = Callable[[Delivery], Awaitable[None]] | Exception | None
-Consuming = Callable[
-    [NatsServer, Bus, Consumer, Handler], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]
-]
 
 
 class Script:
@@ -74,41 +71,11 @@ class Script:
 
 
 @asynccontextmanager
-async def by_faststream(
-    nats: NatsServer, bus: Bus, consumer: Consumer, handle: Handler
+async def by_pulling(
+    bus: Bus, consumer: Consumer, handle: Handler
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """As the services do; yields what stops it."""
-    broker = NatsBroker(
-        nats.url, reconnect_time_wait=1, max_reconnect_attempts=-1, graceful_timeout=0.2
-    )
-    client = await broker.connect()
-    Deliveries(Bus(client)).attach(broker, consumer, handle)
-    await broker.start()
-    try:
-        yield broker.stop
-    finally:
-        await broker.stop()
-
-
-@asynccontextmanager
-async def by_pulling(
-    nats: NatsServer, bus: Bus, consumer: Consumer, handle: Handler
-) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """As the runner does, one message at a time; yields what stops it."""
-    deliveries = Deliveries(bus)
-    subscription = await bus.js.pull_subscribe_bind(
-        durable=consumer.name, stream=route_of(consumer).stream.name
-    )
-
-    async def pull() -> None:
-        while True:
-            try:
-                [message] = await subscription.fetch(1, timeout=5)
-            except TimeoutError:
-                continue
-            await deliveries.process(message, consumer, handle)
-
-    task = asyncio.create_task(pull())
+    task = asyncio.create_task(PullLoop(bus, consumer, handle).run())
 
     async def stop() -> None:
         # Again where it got lost: `asyncio.wait_for` drops a cancellation that comes together

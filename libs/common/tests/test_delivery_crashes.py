@@ -45,7 +45,7 @@ async def test_message_that_kills_its_handlers_ends_as_a_failure(
     sequence = await ready(bus)
     await die(nats, "handler", times=3)
     handle = Script(None)
-    async with by_pulling(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
 
         async def ended() -> None:
             while not await failures(bus):
@@ -76,7 +76,7 @@ async def test_giving_up_is_completed_by_whoever_comes_next(
     assert len(await messages(bus, DEAD)) == letters
     assert len(await failures(bus)) == told
     handle = Script(Permanent("It cannot be done."))
-    async with by_pulling(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await handle.called(1)
         await settled(bus, READIED)
         await asyncio.sleep(0.5)
@@ -92,7 +92,7 @@ async def test_message_whose_handler_dies_before_the_acknowledgement_is_handled_
     await ready(bus)
     await die(nats, "acknowledgement", times=1)
     handle = Script(None)
-    async with by_pulling(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await handle.called(1)
         await settled(bus, READIED)
     assert [d.delivered for d in handle.seen] == [2]
@@ -123,7 +123,7 @@ async def test_giving_up_survives_a_nats_that_restarts_meanwhile(
     tasks: list[asyncio.Task[None]] = []
     consumer = await set_ack_wait(bus, READIED, 1.0)
     await ready(bus)
-    async with by_pulling(nats, bus, consumer, Script(restart)):
+    async with by_pulling(bus, consumer, Script(restart)):
 
         async def ended() -> None:
             while not tasks or not tasks[0].done() or not await failures(bus):
@@ -142,8 +142,8 @@ async def test_processes_that_share_a_durable_share_its_messages(
     handle = Script(None)
     async with (
         connected(nats.url) as other,
-        by_pulling(nats, bus, READIED, handle),
-        by_pulling(nats, Bus(other), READIED, handle),
+        by_pulling(bus, READIED, handle),
+        by_pulling(Bus(other), READIED, handle),
     ):
         for number in range(20):
             await ready(bus, f"7-1-i-{number}")

@@ -28,7 +28,6 @@ from .handling import (
     FAILED,
     JOB,
     READIED,
-    Consuming,
     Script,
     by_pulling,
     failures,
@@ -43,16 +42,14 @@ SLACK = 0.4
 """Seconds that a busy machine may add to a delay."""
 
 
-async def test_message_is_acknowledged_only_after_the_effect(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_message_is_acknowledged_only_after_the_effect(nats: NatsServer, bus: Bus) -> None:
     async def look(delivery: Delivery) -> None:
         info = await bus.js.consumer_info("PW_EVENTS", READIED.name)
         pending.append(info.num_ack_pending)
 
     pending: list[int | None] = []
     handle = Script(look)
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await ready(bus)
         await handle.called(1)
         await settled(bus, READIED)
@@ -60,11 +57,9 @@ async def test_message_is_acknowledged_only_after_the_effect(
     assert len(handle.seen) == 1
 
 
-async def test_retry_comes_back_after_the_delays_of_its_policy(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_retry_comes_back_after_the_delays_of_its_policy(nats: NatsServer, bus: Bus) -> None:
     handle = Script(Retry("GitHub is away"), Retry("still away"), None)
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await ready(bus)
         await handle.called(3)
         await settled(bus, READIED)
@@ -75,11 +70,9 @@ async def test_retry_comes_back_after_the_delays_of_its_policy(
     assert await messages(bus, "pw.dlq.>") == []
 
 
-async def test_retry_comes_back_when_the_server_said_so(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_retry_comes_back_when_the_server_said_so(nats: NatsServer, bus: Bus) -> None:
     handle = Script(Retry("rate limited", after=1.0), Retry("at once", after=-3), None)
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await ready(bus)
         await handle.called(3)
     assert handle.gap(1) >= 0.99
@@ -90,7 +83,7 @@ async def test_absurd_wait_is_bounded_and_holds(nats: NatsServer, bus: Bus) -> N
     """A number that the server cannot read would be no wait at all, but `ack_wait`."""
     consumer = await set_ack_wait(bus, READIED, 0.4)
     handle = Script(Retry("come back", after=float("inf")))
-    async with by_pulling(nats, bus, consumer, handle):
+    async with by_pulling(bus, consumer, handle):
         await ready(bus)
         await handle.called(1)
         await asyncio.sleep(1.0)
@@ -99,13 +92,13 @@ async def test_absurd_wait_is_bounded_and_holds(nats: NatsServer, bus: Bus) -> N
 
 @pytest.mark.parametrize("error", [KeyError("x"), TimeoutError(), asyncio.CancelledError()])
 async def test_error_that_nobody_foresaw_is_a_retry(
-    nats: NatsServer, bus: Bus, consuming: Consuming, error: BaseException
+    nats: NatsServer, bus: Bus, error: BaseException
 ) -> None:
     async def fail(delivery: Delivery) -> None:
         raise error
 
     handle = Script(fail, None)
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await ready(bus)
         await handle.called(2)
         await settled(bus, READIED)
@@ -114,10 +107,10 @@ async def test_error_that_nobody_foresaw_is_a_retry(
 
 
 async def test_permanent_failure_is_kept_told_and_never_tried_again(
-    nats: NatsServer, bus: Bus, consuming: Consuming
+    nats: NatsServer, bus: Bus
 ) -> None:
     handle = Script(Permanent("The base\nis gone.", advice="Push it."))
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         sequence = await ready(bus)
         await settled_with_failure(bus)
         await asyncio.sleep(0.5)
@@ -144,7 +137,7 @@ async def settled_with_failure(bus: Bus) -> None:
 
 
 async def test_dead_letter_is_written_before_the_user_is_told(nats: NatsServer, bus: Bus) -> None:
-    async with by_pulling(nats, bus, READIED, Script(Permanent("No."))):
+    async with by_pulling(bus, READIED, Script(Permanent("No."))):
         await ready(bus)
         await settled_with_failure(bus)
     [letter], [told] = await messages(bus, DEAD), await messages(bus, FAILED)
@@ -154,10 +147,10 @@ async def test_dead_letter_is_written_before_the_user_is_told(nats: NatsServer, 
 
 
 async def test_message_whose_retries_are_used_up_ends_as_a_failure(
-    nats: NatsServer, bus: Bus, consuming: Consuming
+    nats: NatsServer, bus: Bus
 ) -> None:
     handle = Script(Retry("GitHub is away"))
-    async with consuming(nats, bus, READIED, handle):
+    async with by_pulling(bus, READIED, handle):
         await ready(bus)
         await settled_with_failure(bus)
     [letter] = await messages(bus, DEAD)
@@ -170,7 +163,7 @@ async def test_message_whose_retries_are_used_up_ends_as_a_failure(
 
 async def test_giving_up_on_a_courtesy_does_not_end_the_job(nats: NatsServer, bus: Bus) -> None:
     courteous = replace(READIED, policy=replace(READIED.policy, tells_user=False))
-    async with by_pulling(nats, bus, courteous, Script(Permanent("The issue is locked."))):
+    async with by_pulling(bus, courteous, Script(Permanent("The issue is locked."))):
         await ready(bus)
 
         async def kept() -> bool:
@@ -181,12 +174,10 @@ async def test_giving_up_on_a_courtesy_does_not_end_the_job(nats: NatsServer, bu
     assert await failures(bus) == []
 
 
-async def test_overtaken_handler_says_nothing(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_overtaken_handler_says_nothing(nats: NatsServer, bus: Bus) -> None:
     consumer = await set_ack_wait(bus, READIED, 0.8)
     handle = Script(Overtaken("epoch 2 exists"), None)
-    async with consuming(nats, bus, consumer, handle):
+    async with by_pulling(bus, consumer, handle):
         await ready(bus)
         await handle.called(2)
         await settled(bus, READIED)
@@ -196,31 +187,29 @@ async def test_overtaken_handler_says_nothing(
 
 
 async def test_message_of_a_service_that_stops_is_handed_back_at_once(
-    nats: NatsServer, bus: Bus, consuming: Consuming
+    nats: NatsServer, bus: Bus
 ) -> None:
     async def work(delivery: Delivery) -> None:
         await asyncio.sleep(60)
 
     first, second = Script(work), Script(None)
-    async with consuming(nats, bus, READIED, first) as stop:
+    async with by_pulling(bus, READIED, first) as stop:
         await ready(bus)
         await first.called(1)
         await stop()
-    async with consuming(nats, bus, READIED, second):
+    async with by_pulling(bus, READIED, second):
         await second.called(1)
     assert second.at[0] - first.at[0] < 5 < READIED.ack_wait
     assert second.seen[0].delivered == 2
 
 
-async def test_heartbeats_keep_a_slow_handlers_message(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_heartbeats_keep_a_slow_handlers_message(nats: NatsServer, bus: Bus) -> None:
     async def work(delivery: Delivery) -> None:
         await asyncio.sleep(2.0)
 
     consumer = await set_ack_wait(bus, READIED, 0.6)
     handle = Script(work)
-    async with consuming(nats, bus, consumer, handle), consuming(nats, bus, consumer, handle):
+    async with by_pulling(bus, consumer, handle), by_pulling(bus, consumer, handle):
         await ready(bus)
         await handle.called(1)
         await settled(bus, READIED)
@@ -228,7 +217,7 @@ async def test_heartbeats_keep_a_slow_handlers_message(
 
 
 async def test_handler_beyond_its_time_limit_is_stopped_and_tried_again(
-    nats: NatsServer, bus: Bus, consuming: Consuming
+    nats: NatsServer, bus: Bus
 ) -> None:
     async def hang(delivery: Delivery) -> None:
         try:
@@ -238,7 +227,7 @@ async def test_handler_beyond_its_time_limit_is_stopped_and_tried_again(
 
     stopped: list[int] = []
     consumer = replace(READIED, time_limit=0.2, policy=replace(READIED.policy, limit=1))
-    async with consuming(nats, bus, consumer, Script(hang)):
+    async with by_pulling(bus, consumer, Script(hang)):
         await ready(bus)
         await settled_with_failure(bus)
     [failed] = await failures(bus)
@@ -250,7 +239,7 @@ async def test_timeout_inside_a_handler_is_not_taken_for_the_time_limit(
     nats: NatsServer, bus: Bus
 ) -> None:
     consumer = replace(READIED, policy=replace(READIED.policy, limit=1))
-    async with by_pulling(nats, bus, consumer, Script(TimeoutError())):
+    async with by_pulling(bus, consumer, Script(TimeoutError())):
         await ready(bus)
         await settled_with_failure(bus)
     [failed] = await failures(bus)
@@ -264,14 +253,13 @@ async def test_timeout_inside_a_handler_is_not_taken_for_the_time_limit(
 async def test_malformed_body_is_never_quoted(
     nats: NatsServer,
     bus: Bus,
-    consuming: Consuming,
     body: bytes,
     said: Callable[[], str],
 ) -> None:
     async def read(delivery: Delivery) -> None:
         delivery.read(JobReadied)
 
-    async with consuming(nats, bus, READIED, Script(read)):
+    async with by_pulling(bus, READIED, Script(read)):
         typed = {"content-type": "application/json"}
         await bus.js.publish(f"pw.evt.job.readied.{JOB}", body, headers=typed)
         await settled_with_failure(bus)
@@ -284,13 +272,13 @@ async def test_malformed_body_is_never_quoted(
 
 
 async def test_event_that_names_another_job_fails_the_job_of_its_subject(
-    nats: NatsServer, bus: Bus, consuming: Consuming
+    nats: NatsServer, bus: Bus
 ) -> None:
     async def read(delivery: Delivery) -> None:
         delivery.read(JobReadied)
 
     other = JobReadied(job_id="8-1-i-1").model_dump_json().encode()
-    async with consuming(nats, bus, READIED, Script(read)):
+    async with by_pulling(bus, READIED, Script(read)):
         await bus.js.publish(f"pw.evt.job.readied.{JOB}", other)
         await settled_with_failure(bus)
     [failed] = await failures(bus)
@@ -303,7 +291,7 @@ async def test_event_that_names_another_job_fails_the_job_of_its_subject(
 async def test_event_of_no_possible_job_ends_as_a_dead_letter(
     nats: NatsServer, bus: Bus, token: str
 ) -> None:
-    async with by_pulling(nats, bus, READIED, Script(Permanent("Unknown."))):
+    async with by_pulling(bus, READIED, Script(Permanent("Unknown."))):
         await bus.js.publish(f"pw.evt.job.readied.{token}", b"{}")
 
         async def kept() -> bool:
@@ -314,13 +302,11 @@ async def test_event_of_no_possible_job_ends_as_a_dead_letter(
     assert await messages(bus, "pw.evt.job.failed.*") == []
 
 
-async def test_failure_to_report_is_never_dropped(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_failure_to_report_is_never_dropped(nats: NatsServer, bus: Bus) -> None:
     brief = replace(PUBLISHER_JOB_FAILED, policy=replace(ENDLESS, delays=(0.1,)))
     acts = [Permanent("No."), Retry("No."), ValueError(), Permanent("No."), None]
     handle = Script(*acts)
-    async with consuming(nats, bus, brief, handle):
+    async with by_pulling(bus, brief, handle):
         await bus.js.publish(JOB_FAILED.subject(JOB), b"not even JSON")
         await handle.called(len(acts))
         await settled(bus, brief)
@@ -329,9 +315,7 @@ async def test_failure_to_report_is_never_dropped(
     assert len(await messages(bus, FAILED)) == 1
 
 
-async def test_raw_delivery_becomes_a_dead_letter_of_no_job(
-    nats: NatsServer, bus: Bus, consuming: Consuming
-) -> None:
+async def test_raw_delivery_becomes_a_dead_letter_of_no_job(nats: NatsServer, bus: Bus) -> None:
     body = b"\x00 byte for byte \xff"
     sent = {
         "X-GitHub-Event": "issues",
@@ -339,7 +323,7 @@ async def test_raw_delivery_becomes_a_dead_letter_of_no_job(
         "Patchwright-Body-Sha256": "ab" * 32,
     }
     handle = Script(Permanent("Not JSON."))
-    async with consuming(nats, bus, TRIAGE_DELIVERY_RECEIVED, handle):
+    async with by_pulling(bus, TRIAGE_DELIVERY_RECEIVED, handle):
         await bus.publish(
             DELIVERY_RECEIVED, ("issues", "opened", "7"), body, message_id="d-1", headers=sent
         )
@@ -364,7 +348,7 @@ async def test_dead_letter_of_a_message_sent_once_is_not_refused(
     """What the original expected of its own stream must not be asked of the dead letters'."""
     earlier = ("runner", "job", "readied", JOB)
     await bus.publish(DEAD_LETTER, earlier, b"an earlier one", message_id="earlier")
-    async with by_pulling(nats, bus, READIED, Script(Permanent("No."))):
+    async with by_pulling(bus, READIED, Script(Permanent("No."))):
         await bus.emit(JOB_READIED, JobReadied(job_id=JOB), step="", once=True)
         await settled_with_failure(bus)
     assert len(await messages(bus, DEAD)) == 2
@@ -375,7 +359,7 @@ async def test_reason_that_cannot_be_encoded_still_reaches_the_user(
 ) -> None:
     """File names that are not UTF-8 come as lone surrogates."""
     reason = "No file \udcff\r\nX-Injected: yes " + "long " * 1000
-    async with by_pulling(nats, bus, READIED, Script(Permanent(reason, advice="\udcff"))):
+    async with by_pulling(bus, READIED, Script(Permanent(reason, advice="\udcff"))):
         await ready(bus)
         await settled_with_failure(bus)
     [letter] = await messages(bus, DEAD)
@@ -388,7 +372,7 @@ async def test_reason_that_cannot_be_encoded_still_reaches_the_user(
 
 async def test_largest_message_still_ends_as_a_failure(nats: NatsServer, bus: Bus) -> None:
     body = b"x" * (bus.client.max_payload - 100)
-    async with by_pulling(nats, bus, READIED, Script(Permanent("Far too long."))):
+    async with by_pulling(bus, READIED, Script(Permanent("Far too long."))):
         sequence = (await bus.js.publish(f"pw.evt.job.readied.{JOB}", body)).seq
         await settled_with_failure(bus)
     [letter] = await messages(bus, DEAD)

@@ -111,18 +111,20 @@ async def test_mistake_in_the_settings_does_not_show_the_value() -> None:
 CLOSING = r"""
 import asyncio, sys
 from patchwright_common import flow
-from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_common.service import ServiceSettings, connected, run
+from patchwright_common.pull import PullLoop
 
 async def serve():
     async with connected("triage", ServiceSettings(nats_url=sys.argv[1])) as service:
         async def handle(delivery):
             pass
-        service.deliveries.attach(service.broker, flow.TRIAGE_DELIVERY_RECEIVED, handle)
-        await service.broker.start()
+        loop = PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handle)
+        consuming = asyncio.create_task(service.consume(loop))
+        await asyncio.sleep(0.1)
         # Larger than the server takes: it closes the connection, as for a revoked user.
         client = service.bus.client
         await client.publish("x", b"x" * (client.max_payload - 9), headers={"a": "b" * 9})
-        await until_stopped()
+        await consuming
 
 run(serve)
 """

@@ -23,7 +23,7 @@ from patchwright_common.events import JobReadied
 from patchwright_common.flow import JOB_READIED
 from patchwright_common.messaging import Delivery
 
-from .handling import DEAD, JOB, READIED, Consuming, Script, by_pulling, messages, ready, settled
+from .handling import DEAD, JOB, READIED, Script, by_pulling, messages, ready, settled
 
 PUBLISH, PROCESS = "publish job.readied", "process runner-job-readied"
 
@@ -33,9 +33,9 @@ def named(spans: InMemorySpanExporter, name: str) -> Sequence[ReadableSpan]:
 
 
 async def test_consumers_span_is_a_child_of_the_publish_that_caused_it(
-    nats: NatsServer, bus: Bus, consuming: Consuming, spans: InMemorySpanExporter
+    nats: NatsServer, bus: Bus, spans: InMemorySpanExporter
 ) -> None:
-    async with consuming(nats, bus, READIED, Script(None)):
+    async with by_pulling(bus, READIED, Script(None)):
         with telemetry.span("earlier"):
             await bus.emit(JOB_READIED, JobReadied(job_id="7-1-i-9"), step="")
             await bus.emit(JOB_READIED, JobReadied(job_id=JOB), step="")
@@ -64,7 +64,7 @@ async def test_spans_of_a_handler_carry_the_job(
         with telemetry.span("run agent"):
             await asyncio.sleep(0)
 
-    async with by_pulling(nats, bus, READIED, Script(work)):
+    async with by_pulling(bus, READIED, Script(work)):
         await ready(bus)
         await settled(bus, READIED)
     [agent], [process] = named(spans, "run agent"), named(spans, PROCESS)
@@ -79,7 +79,7 @@ async def test_spans_of_a_handler_carry_the_job(
 async def test_each_redelivery_hangs_off_the_same_publish(
     nats: NatsServer, bus: Bus, spans: InMemorySpanExporter
 ) -> None:
-    async with by_pulling(nats, bus, READIED, Script(Retry("away", after=0.01), None)):
+    async with by_pulling(bus, READIED, Script(Retry("away", after=0.01), None)):
         await ready(bus)
         await settled(bus, READIED)
     first, second = named(spans, PROCESS)
@@ -91,7 +91,7 @@ async def test_each_redelivery_hangs_off_the_same_publish(
 async def test_giving_up_marks_the_span_and_stays_in_the_trace(
     nats: NatsServer, bus: Bus, spans: InMemorySpanExporter
 ) -> None:
-    async with by_pulling(nats, bus, READIED, Script(Permanent("No commit."))):
+    async with by_pulling(bus, READIED, Script(Permanent("No commit."))):
         await ready(bus)
         await settled(bus, READIED)
     [process], [told] = named(spans, PROCESS), named(spans, "publish job.failed")
@@ -111,7 +111,7 @@ async def test_giving_up_marks_the_span_and_stays_in_the_trace(
 async def test_message_without_a_trace_begins_one(
     nats: NatsServer, bus: Bus, spans: InMemorySpanExporter
 ) -> None:
-    async with by_pulling(nats, bus, READIED, Script(None)):
+    async with by_pulling(bus, READIED, Script(None)):
         await bus.js.publish(f"pw.evt.job.readied.{JOB}", b"{}", headers={"traceparent": "junk"})
         await settled(bus, READIED)
     [process] = named(spans, PROCESS)

@@ -28,6 +28,7 @@ class Echo(ThreadingHTTPServer):
 
     status = 500
     delay = 0.0
+    location = ""
     seen: list[str]
     released: threading.Event
 
@@ -41,6 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.released.wait(self.server.delay)
         self.send_response(self.server.status)
         self.send_header("Content-Type", "text/plain")
+        if self.server.location:
+            self.send_header("Location", self.server.location)
         self.end_headers()
         self.wfile.write(f"You sent {said} {TOKEN.get_secret_value()}\n".encode())
 
@@ -140,10 +143,16 @@ async def test_cancelled_caller_leaves_no_process(repository: Path, echo: Echo) 
 async def test_redirect_does_not_carry_the_token_to_another_place(
     repository: Path, echo: Echo
 ) -> None:
-    echo.status = 302
-    with pytest.raises(GitFailed):
-        await git("ls-remote", _address(echo), directory=repository, token=TOKEN)
-    assert len(echo.seen) == 1
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        echo.status = 302
+        port = other.getsockname()[1]
+        echo.location = f"http://127.0.0.1:{port}/o/r.git/info/refs?service=git-upload-pack"
+        with pytest.raises(GitFailed):
+            await git("ls-remote", _address(echo), directory=repository, token=TOKEN, timeout=5)
+        assert len(echo.seen) == 1
+        other.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            other.accept()
 
 
 @pytest.mark.parametrize("address", ["ext::sh -c date", "file:///etc", "/etc", "ssh://h/r"])

@@ -15,6 +15,7 @@ from patchwright_common import flow
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent, Retry
+from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
 from patchwright_github.session import client
 from patchwright_ingest.app import Ingest
@@ -152,13 +153,11 @@ async def serve_triage() -> None:
         claims = await Claims.open(service.bus.js)
         mention = Mention(settings.app_slug)
         handlers = Triage(service.bus, claims, repositories, mention, settings.label)
-        attach = service.deliveries.attach
-        attach(service.broker, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery)
-        attach(service.broker, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested)
-        attach(service.broker, flow.TRIAGE_JOB_FINISHED, handlers.on_finished)
-        await service.broker.start()
-        log.info("ready")
-        await until_stopped()
+        await service.consume(
+            PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
+            PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
+            PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
+        )
 
 
 def ingest() -> None:

@@ -39,6 +39,7 @@ class Chain:
     github: StandinGitHub
     app: CreatedApp
     tokens: dict[str, str]
+    folder: Path
     programs: dict[str, Program] = field(default_factory=dict)
     port: int = 0
 
@@ -151,7 +152,7 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
         github = await enter(StandinGitHub(url))
         people = {role: await github.create_user(role) for role in ROLES}
         tokens = {role: person.token for role, person in people.items()}
-        made = Chain(server, bus, github, await github.create_app("Patchwright"), tokens)
+        made = Chain(server, bus, github, await github.create_app("Patchwright"), tokens, folder)
         common = {
             "PATCHWRIGHT_NATS_URL": server.url,
             "PATCHWRIGHT_GITHUB_API_URL": github.api_url,

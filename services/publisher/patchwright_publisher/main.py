@@ -10,7 +10,8 @@ from patchwright_common import flow
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.events import JobRequested
-from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_common.pull import PullLoop
+from patchwright_common.service import ServiceSettings, connected, run
 from patchwright_github.session import Session, client
 from patchwright_publisher.handlers import Handlers
 from patchwright_publisher.pull_request import Texts, Voice
@@ -58,18 +59,14 @@ async def serve() -> None:
         handlers = Handlers(
             service.bus, claims, results, texts, progress_interval=settings.progress_interval
         )
-        for consumer, handle in (
-            (flow.PUBLISHER_JOB_REQUESTED, handlers.on_requested),
-            (flow.PUBLISHER_JOB_STARTED, handlers.on_started),
-            (flow.PUBLISHER_JOB_PROGRESSED, handlers.on_progressed),
-            (flow.PUBLISHER_CHANGE_PRODUCED, handlers.on_change),
-            (flow.PUBLISHER_ANSWER_PRODUCED, handlers.on_answer),
-            (flow.PUBLISHER_JOB_FAILED, handlers.on_failed),
-        ):
-            service.deliveries.attach(service.broker, consumer, handle)
-        await service.broker.start()
-        log.info("ready")
-        await until_stopped()
+        await service.consume(
+            PullLoop(service.bus, flow.PUBLISHER_JOB_REQUESTED, handlers.on_requested),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_STARTED, handlers.on_started),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_PROGRESSED, handlers.on_progressed),
+            PullLoop(service.bus, flow.PUBLISHER_CHANGE_PRODUCED, handlers.on_change),
+            PullLoop(service.bus, flow.PUBLISHER_ANSWER_PRODUCED, handlers.on_answer),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_FAILED, handlers.on_failed),
+        )
 
 
 def main() -> None:

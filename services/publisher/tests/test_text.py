@@ -134,6 +134,7 @@ def test_comments_in_code_stay_readable() -> None:
     text = "The parser takes `<!-- x -->` now:\n\n```html\n<!-- kept -->\n<p>@ada</p>\n```\n\nEnd."
     assert seen(harmless(text)) == text
     assert acts(harmless(text)) == []
+    assert seen(harmless(f"<!-- gone -->\n{text}")) == text
 
 
 def test_unterminated_comment_does_not_swallow_the_rest() -> None:

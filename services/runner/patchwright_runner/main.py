@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import os
 import secrets
@@ -17,12 +15,12 @@ from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent
 from patchwright_common.flow import RUNNER_JOB_READIED
-from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_common.pull import PullLoop
+from patchwright_common.service import ServiceSettings, connected, run
 from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Budget
 from patchwright_runner.change import Author
 from patchwright_runner.mirror import Mirror
-from patchwright_runner.pull import PullLoop
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -112,14 +110,11 @@ async def serve() -> None:
             model=settings.model,
             author=Author(settings.author_name, settings.author_email),
         )
-        loop = PullLoop(service.bus, service.deliveries, RUNNER_JOB_READIED, settings.jobs)
-        pulling = asyncio.create_task(loop.run(Runner(workshop).on_readied))
-        log.info("ready with the %s sandbox", backend.name)
-        stopping = asyncio.create_task(until_stopped())
-        await asyncio.wait((pulling, stopping), return_when=asyncio.FIRST_COMPLETED)
-        pulling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await pulling
+        log.info("jobs run in the %s sandbox", backend.name)
+        handle = Runner(workshop).on_readied
+        await service.consume(
+            PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
+        )
 
 
 def main() -> None:

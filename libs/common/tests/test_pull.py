@@ -1,4 +1,4 @@
-"""The runner's own loop: only into free slots, heartbeats from the fetch on, back when stopped."""
+"""The loop behind every consumer: into free slots only, heartbeats at once, back when stopped."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from harness.nats import NatsServer
 from patchwright_common.bus import Bus
 from patchwright_common.events import JobReadied
 from patchwright_common.flow import JOB_READIED, RUNNER_JOB_READIED
-from patchwright_common.messaging import Deliveries, Delivery, Handler
-from patchwright_runner.pull import PullLoop
+from patchwright_common.messaging import Delivery, Handler
+from patchwright_common.pull import PullLoop
 
 
 @asynccontextmanager
 async def _running(bus: Bus, handle: Handler, *, slots: int) -> AsyncIterator[asyncio.Task[None]]:
-    loop = PullLoop(bus, Deliveries(bus), RUNNER_JOB_READIED, slots)
-    task = asyncio.create_task(loop.run(handle))
+    loop = PullLoop(bus, RUNNER_JOB_READIED, handle, slots=slots)
+    task = asyncio.create_task(loop.run())
     try:
         yield task
     finally:
