@@ -84,7 +84,7 @@ class Consumer:
     policy: RetryPolicy
     about: str
     name: str
-    ack_wait: float = 30.0
+    ack_wait: float = 15.0
     time_limit: float = 120.0
     concurrency: int = 8
     max_ack_pending: int = 1024
@@ -214,7 +214,7 @@ JOB_REQUESTED = _route(
     PUBLISHER_JOB_REQUESTED,
 )
 JOB_READIED = _route(
-    "JOB_READIED", "job.readied", events.JobReadied, ("triage",), RUNNER_JOB_READIED
+    "JOB_READIED", "job.readied", events.JobReadied, ("triage", "runner"), RUNNER_JOB_READIED
 )
 JOB_STARTED = _route(
     "JOB_STARTED", "job.started", events.JobStarted, ("runner",), PUBLISHER_JOB_STARTED

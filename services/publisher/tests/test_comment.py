@@ -168,9 +168,11 @@ async def test_deleted_comment_is_made_again_for_the_result_alone(thread: Thread
     posted = await thread.publisher().write(thread.text("on it"))
     assert posted
     await thread.github.delete(posted.id)
+    written = await thread.scene.github.requests("POST", f"{thread.scene.name}/issues")
     await thread.publisher().update(thread.text("turn 1"))
     await thread.publisher().write(thread.text("on it"))
     assert await thread.bodies() == []
+    assert await thread.scene.github.requests("POST", f"{thread.scene.name}/issues") == written
     publishers = [thread.publisher() for _ in range(3)]
     await asyncio.gather(*(publisher.finish(thread.text("done")) for publisher in publishers))
     assert await thread.bodies() == ["done"]

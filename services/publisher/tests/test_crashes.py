@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from patchwright_common.claims import Outcome
+from patchwright_common.claims import Kind, Outcome
 
 from .service import Job, World
 
@@ -70,10 +70,29 @@ async def test_rate_limit_is_obeyed_to_the_second(world: World) -> None:
     assert asyncio.get_running_loop().time() - began > 2
 
 
-async def test_killed_at_every_point_leaves_one_result_each(world: World) -> None:
-    """All at once, and one more, which was decided when its publisher died.
+async def test_pull_request_that_was_closed_meanwhile_is_not_pushed_again(world: World) -> None:
+    """Its branch is gone, as after a merge, before the publisher comes back."""
+    job = await world.job()
+    await job.handled()
+    wait = {"Retry-After": "2"}
+    await world.github.fault("POST", "/pulls$", status=503, headers=wait, after=True)
+    await job.change()
+    while not await job.pulls():
+        await asyncio.sleep(0.02)
+    token, path = world.scene.person.token, f"/repos/{world.scene.name}"
+    number = (await job.pulls())[0]["number"]
+    await world.github.api("PATCH", f"{path}/pulls/{number}", {"state": "closed"}, token=token)
+    await world.github.api("DELETE", f"{path}/git/refs/heads/{job.branch}", token=token)
+    pushes = await job.pushes()
+    assert (await job.finished()).url.endswith(f"/pull/{number}")
+    assert await job.pushes() == pushes
+    assert len(await job.pulls()) == 1
 
-    Another runner took that job since. It finds the decision and stops, so to drop the
+
+async def test_killed_at_every_point_leaves_one_result_each(world: World) -> None:
+    """All at once, and two more, which were decided when their publisher died.
+
+    Another runner took those jobs since. It finds the decision and stops, so to drop the
     result as the old runner's would be silence.
     """
     world.service.kill()
@@ -81,11 +100,12 @@ async def test_killed_at_every_point_leaves_one_result_each(world: World) -> Non
     branch, opening = jobs["branch pushed"], jobs["pull request opened"]
     for job in jobs.values():
         await (job.change() if job in (branch, opening) else job.answer())
-    decided = await world.job()
-    sequence = await decided.send(await decided.answer())
-    await world.claims.decide(decided.id, Outcome(kind="answer", sequence=sequence))
-    await world.claims.take(decided.id, "runner-2")
-
+    answered, changed = await world.job(), await world.job()
+    for job in (answered, changed):
+        kind: Kind = "answer" if job is answered else "pull_request"
+        sequence = await job.send(await (job.answer() if job is answered else job.change()))
+        await world.claims.decide(job.id, Outcome(kind=kind, sequence=sequence))
+        await world.claims.take(job.id, "runner-2")
     wanted = {}
     for point, job in jobs.items():
         method, path = _at(point, world, job.number)
@@ -105,4 +125,5 @@ async def test_killed_at_every_point_leaves_one_result_each(world: World) -> Non
     for job in jobs.values():
         kind = "pull_request" if job in (branch, opening) else "answer"
         await _one_result(job, kind)
-    await _one_result(decided, "answer")
+    await _one_result(answered, "answer")
+    await _one_result(changed, "pull_request")

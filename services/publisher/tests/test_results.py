@@ -206,6 +206,19 @@ async def test_pull_request_refused_for_good_names_the_branch(world: World) -> N
     assert (len(await job.pushes()), await job.pulls()) == (1, [])
 
 
+async def test_pull_request_that_another_publisher_opened_a_moment_ago_is_the_result(
+    world: World,
+) -> None:
+    body = {"message": "Validation Failed", "errors": [{"code": "custom", "message": "exists"}]}
+    path = f"{world.scene.name}/pulls$"
+    await world.github.fault("POST", path, status=422, body=body, after=True)
+    job = await world.job()
+    await job.change()
+    finished = await job.finished()
+    [comment] = await job.comments()
+    assert f"### ✅ Opened [#{(await job.pulls())[0]['number']}]({finished.url})" in comment
+
+
 async def test_pull_request_that_exists_after_all_is_the_result(world: World) -> None:
     await world.github.fault("POST", f"{world.scene.name}/pulls$", status=403, after=True)
     job = await world.job()
@@ -229,10 +242,12 @@ async def test_progress_after_the_result_does_not_replace_it(world: World) -> No
     await job.finished()
     await job.handled()
     before = await job.comments()
+    edits = await world.github.requests("PATCH", "/issues/comments/")
     await job.started()
     await job.progressed("late")
     await job.handled()
     assert await job.comments() == before
+    assert await world.github.requests("PATCH", "/issues/comments/") == edits
 
 
 async def test_progress_that_lands_after_the_result_is_written_over(world: World) -> None:

@@ -8,6 +8,7 @@ import secrets
 import socket
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -18,7 +19,7 @@ from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import ServiceSettings, connected, run
 from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
-from patchwright_runner.agent.protocol import Agent, Budget
+from patchwright_runner.agent.protocol import Agent, Budget, Usage
 from patchwright_runner.change import Author
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
@@ -26,6 +27,7 @@ from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.image import DEFAULT_IMAGE
 from patchwright_runner.sandbox.protocol import Backend, Limits
+from patchwright_runner.sweeper import Sweeper
 from patchwright_runner.work import Runner, Workshop
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class RunnerSettings(ServiceSettings):
     sandbox_runtime: str = Field(default="", description="The engine's runtime, such as runsc.")
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
+    github_api_url: str = Field(
+        default="https://api.github.com", description="GitHub's REST API: code comes from there."
+    )
     model_url: str = Field(
         default=BASE_URL, validation_alias="ANTHROPIC_BASE_URL", description="The Messages API."
     )
@@ -56,6 +61,15 @@ class RunnerSettings(ServiceSettings):
     budget_seconds: float = Field(default=1800.0, gt=0, description="Wall time of the agent.")
     author_name: str = Field(default="Patchwright", description="Of the commits.")
     author_email: str = Field(default="patchwright[bot]@users.noreply.github.com")
+
+
+def origin(api_url: str) -> str:
+    """Where the repositories of a GitHub lie: `https://github.com` for `https://api.github.com`.
+
+    A server's API is below its own address (`/api/v3`), the cloud's on `api.` of it.
+    """
+    parts = urlsplit(api_url)
+    return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
 
 
 async def pick_backend(settings: RunnerSettings) -> Backend:
@@ -85,7 +99,7 @@ async def serve() -> None:
             log.info("removed %d boxes that an earlier crash left", removed)
         vault = Vault(service.bus, "runner")
 
-        async def make_agent() -> Agent:
+        async def make_agent(used: Usage) -> Agent:
             return ClaudeAgent(
                 api_key=await vault.model_key(),
                 model=settings.model,
@@ -96,6 +110,7 @@ async def serve() -> None:
                     dollars=settings.budget_dollars,
                     seconds=settings.budget_seconds,
                 ),
+                used=used,
             )
 
         workshop = Workshop(
@@ -107,14 +122,16 @@ async def serve() -> None:
             backend=backend,
             limits=Limits(),
             make_agent=make_agent,
+            github=origin(settings.github_api_url),
             model=settings.model,
             author=Author(settings.author_name, settings.author_email),
         )
         log.info("jobs run in the %s sandbox", backend.name)
         handle = Runner(workshop).on_readied
-        await service.consume(
-            PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
-        )
+        async with Sweeper(service.bus, workshop.claims).beside():
+            await service.consume(
+                PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
+            )
 
 
 def main() -> None:

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import TokenRequest, Vault
-from patchwright_common.errors import Permanent
+from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -38,6 +39,7 @@ from patchwright_common.flow import (
 from patchwright_common.messaging import Delivery
 from patchwright_runner.agent.protocol import Agent, AgentResult, Remark, Task, Turn, Usage
 from patchwright_runner.change import Author, Change, bundle
+from patchwright_runner.history import is_produced, newest
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.ownership import Ownership
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits, Sandbox
@@ -45,6 +47,8 @@ from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits, Sandbo
 log = logging.getLogger(__name__)
 
 NO_COMMIT = "0" * 40
+SUMMARY_LIMIT = 60_000
+"""Characters of the agent's last words; GitHub shows no more, and events have to stay small."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,10 @@ class Workshop:
     mirror: Mirror
     backend: Backend
     limits: Limits
-    make_agent: Callable[[], Awaitable[Agent]]
-    """Builds the agent for one job; its key lives no longer than it."""
+    make_agent: Callable[[Usage], Awaitable[Agent]]
+    """Builds the agent for one job, of which so much was used before; its key lives no longer."""
+    github: str
+    """GitHub's pages and repositories, as `https://github.com`: no token goes anywhere else."""
     model: str
     author: Author
 
@@ -71,10 +77,10 @@ class Runner:
         self._shop = workshop
 
     async def on_readied(self, delivery: Delivery) -> None:
-        """Claim the job and work on it, unless its result is decided."""
+        """Claim the job and work on it, unless its result is there."""
         job_id = delivery.read(JobReadied).job_id
-        if await self._shop.claims.outcome(job_id) is not None:
-            log.info("the result is decided already")
+        if await self._is_done(job_id):
+            log.info("the result is there already")
             return
         job = await self._shop.bus.job(job_id)
         ownership = await Ownership.take(self._shop.claims, job_id, self._shop.name)
@@ -82,6 +88,15 @@ class Runner:
         telemetry.note(telemetry.REPOSITORY, job.repository.full_name)
         attempt = Attempt(self._shop, job, ownership)
         await ownership.during(attempt.run)
+        # Acknowledging now would clear the message of whoever has taken over meanwhile.
+        await ownership.check()
+
+    async def _is_done(self, job_id: str) -> bool:
+        """Decided, or handed on by a runner that died before it could acknowledge."""
+        if await self._shop.claims.outcome(job_id) is not None:
+            return True
+        claim = await self._shop.claims.claim(job_id)
+        return claim is not None and await is_produced(self._shop.bus, job_id, claim.epoch)
 
 
 class Attempt:
@@ -92,6 +107,7 @@ class Attempt:
         self._job = job
         self._ownership = ownership
         self._began = time.monotonic()
+        self._before = Spent()
         self._usage = Usage()
 
     async def run(self) -> None:
@@ -101,6 +117,7 @@ class Attempt:
                 "The repository has no commit on its default branch to begin with.",
                 advice="Push a first commit.",
             )
+        self._before = await self._spent_before()
         with telemetry.span("prepare workspace"):
             repository = await self._fetch()
         spec = BoxSpec(job_id=self._job.job_id, mirror=repository, limits=self._shop.limits)
@@ -117,12 +134,15 @@ class Attempt:
                 sandbox=backend.name,
             )
             await self._emit(JOB_STARTED, started, "started")
-            agent = await self._shop.make_agent()
+            agent = await self._shop.make_agent(_usage(self._before))
             result = await agent.work(_task(self._job), box, self)
             await self._publish(box, repository, result)
 
     async def turn_finished(self, turn: Turn) -> None:
-        """Tell the issue; stops the agent when the job is no longer ours."""
+        """Tell the issue; stops the agent when the job is no longer ours.
+
+        A bus that is away does not: nothing final is published without its confirmation.
+        """
         self._usage += turn.usage
         doing = "; ".join(call.summary for call in turn.tool_calls) or "wrote its conclusion"
         progressed = JobProgressed(
@@ -132,10 +152,23 @@ class Attempt:
             doing=doing[:500],
             spent=self._spent(turn.number, self._usage),
         )
-        await self._emit(JOB_PROGRESSED, progressed, f"turn-{turn.number}")
+        try:
+            await self._emit(JOB_PROGRESSED, progressed, f"turn-{turn.number}")
+        except Retry as error:
+            log.warning("turn %d was not reported: %s", turn.number, error.reason)
+
+    async def _spent_before(self) -> Spent:
+        """What earlier attempts used: the budget is the job's, however often it begins again."""
+        stored = await newest(self._shop.bus, JOB_PROGRESSED, self._job.job_id)
+        return JobProgressed.model_validate_json(stored.data or b"").spent if stored else Spent()
 
     async def _fetch(self) -> Path:
         repository = self._job.repository
+        if not lies_on(repository.clone_url, self._shop.github):
+            raise Permanent(
+                "The repository lies on another host than the GitHub that Patchwright works for.",
+                advice="Operators: PATCHWRIGHT_GITHUB_API_URL says which one that is.",
+            )
         request = TokenRequest(
             installation_id=repository.installation_id,
             repository_id=repository.id,
@@ -148,6 +181,7 @@ class Attempt:
 
     async def _publish(self, box: Sandbox, repository: Path, result: AgentResult) -> None:
         transcript = json.dumps(list(result.transcript)).encode()
+        summary = _storable(result.summary)
         common: dict[str, Any] = {
             "job_id": self._job.job_id,
             "epoch": self._ownership.epoch,
@@ -157,7 +191,7 @@ class Attempt:
         }
         change = await self._collect(box, repository)
         if change is None:
-            answer = AnswerProduced(**common, answer=result.summary)
+            answer = AnswerProduced(**common, answer=summary)
             await self._emit(ANSWER_PRODUCED, answer, "answer")
             return
         produced = ChangeProduced(
@@ -175,7 +209,7 @@ class Attempt:
                 )
                 for file in change.files
             ),
-            summary=result.summary,
+            summary=summary,
         )
         await self._emit(CHANGE_PRODUCED, produced, "change")
 
@@ -196,13 +230,34 @@ class Attempt:
         await self._shop.bus.emit(route, event, step=f"{self._ownership.epoch}:{step}")
 
     def _spent(self, turns: int, usage: Usage) -> Spent:
+        """The whole job's, earlier attempts included."""
+        before, cached = self._before, usage.cache_read_tokens + usage.cache_write_tokens
         return Spent(
-            turns=turns,
-            input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-            dollars=usage.dollars,
-            seconds=time.monotonic() - self._began,
+            turns=before.turns + turns,
+            input_tokens=before.input_tokens + usage.input_tokens + cached,
+            output_tokens=before.output_tokens + usage.output_tokens,
+            dollars=before.dollars + usage.dollars,
+            seconds=before.seconds + time.monotonic() - self._began,
         )
+
+
+def lies_on(clone_url: str, github: str) -> bool:
+    """Whether the address, which came in a payload, belongs to this GitHub."""
+    try:
+        address, origin = urlsplit(clone_url), urlsplit(github)
+        places = [(part.scheme, part.hostname, part.port) for part in (address, origin)]
+    except ValueError:
+        return False
+    return places[0] == places[1]
+
+
+def _usage(spent: Spent) -> Usage:
+    return Usage(spent.input_tokens, spent.output_tokens, dollars=spent.dollars)
+
+
+def _storable(text: str) -> str:
+    """A model can write half a surrogate pair, which no event can hold."""
+    return text[:SUMMARY_LIMIT].encode(errors="replace").decode()
 
 
 def _task(job: JobRequested) -> Task:

@@ -80,15 +80,18 @@ class Store:
         A record that does not open is never overwritten, not even one that another vault
         writes at this moment: the error goes to the caller.
         """
+        sealed = self._sealer.seal(name, secret)
         try:
             held, revision = await self._read(name)
         except MissingError:
-            held, revision = None, 0
-        if held == secret:
-            return False
+            writing = self._bucket.create(name, sealed)
+        else:
+            if held == secret:
+                return False
+            writing = self._bucket.update(name, sealed, revision)
         async with _errors():
             try:
-                await self._bucket.update(name, self._sealer.seal(name, secret), revision)
+                await writing
             except KeyWrongLastSequenceError:
                 raise Retry(f"another vault is writing {name}") from None
         return True

@@ -36,7 +36,7 @@ SAY_SOMETHING = "Finish now with your final message, as described at the beginni
 
 
 class ClaudeAgent:
-    """Made for one job."""
+    """Made for one job. `used` is what earlier attempts at it took from the budget."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class ClaudeAgent:
         base_url: str = BASE_URL,
         max_tokens: int = MAX_TOKENS,
         budget: Budget = Budget(),  # noqa: B008 - frozen
+        used: Usage = Usage(),  # noqa: B008 - frozen
         patience: Patience = Patience(),  # noqa: B008 - frozen
         command_seconds: float = COMMAND_SECONDS,
     ) -> None:
@@ -54,6 +55,7 @@ class ClaudeAgent:
         self._base_url = base_url
         self._max_tokens = max_tokens
         self._budget = budget
+        self._used = used
         self._patience = patience
         self._command_seconds = command_seconds
 
@@ -87,7 +89,7 @@ class ClaudeAgent:
         usage = Usage()
         said = ""
         for number in range(1, self._budget.turns + 1):
-            check(self._budget, usage)
+            check(self._budget, self._used + usage)
             started = time.monotonic()
             reply = await self._ask(model, messages)
             outcomes = await _execute(toolbox, reply)

@@ -1,0 +1,95 @@
+"""`patchwright-ingest` as its operator meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx
+
+from harness.nats import NatsServer
+from harness.programs import Program, program
+
+from .chain import LISTENS, READY
+from .webhooks import ISSUE, SECRET, headers
+
+INGEST, VAULT = "patchwright-ingest", "patchwright-vault"
+
+
+def environment(nats: NatsServer, folder: Path, **more: str) -> dict[str, str]:
+    return {
+        "PATCHWRIGHT_NATS_URL": nats.url,
+        "PATCHWRIGHT_INGEST_PORT": "0",
+        "PATCHWRIGHT_VAULT_KEY_FILE": str(folder / "vault.key"),
+        **more,
+    }
+
+
+async def address(running: Program) -> str:
+    return f"http://127.0.0.1:{(await running.line(LISTENS))[1]}"
+
+
+async def test_ready_when_the_secret_is_known_and_not_before(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    plain = environment(nats, tmp_path)
+    async with program(INGEST, environment=plain) as ingest, httpx.AsyncClient() as http:
+        url = await address(ingest)
+        await ingest.line("waiting for the webhook secret: no answer")
+        await assert_waiting(http, url)
+        async with program(VAULT, environment=plain):
+            await ingest.line("waiting for the webhook secret: The vault holds no")
+            await assert_waiting(http, url)
+        given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": SECRET}
+        async with program(VAULT, environment=given):
+            await ingest.line(READY)
+        # The vault is gone again: what was learnt stays.
+        assert (await http.get(f"{url}/readyz")).status_code == 200
+        answer = await http.post(f"{url}/webhooks/github", content=ISSUE, headers=headers())
+        assert answer.status_code == 202
+        assert await ingest.stop() == 0
+        assert not any(SECRET in line or "Traceback" in line for line in ingest.lines)
+
+
+async def assert_waiting(http: httpx.AsyncClient, url: str) -> None:
+    ready = await http.get(f"{url}/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"status": "waiting for webhook secret"})
+    assert (await http.get(f"{url}/healthz")).json() == {"status": "ok"}
+    answer = await http.post(f"{url}/webhooks/github", content=ISSUE, headers=headers())
+    assert answer.status_code == 503
+    assert "error" in answer.json()
+
+
+async def test_taken_port_is_one_line(nats: NatsServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = environment(nats, tmp_path, PATCHWRIGHT_INGEST_PORT=port)
+        async with program(INGEST, environment=given) as ingest:
+            assert await asyncio.wait_for(ingest.process.wait(), 10) == 1
+    [line] = ingest.lines
+    assert port in line
+    assert "PATCHWRIGHT_INGEST_PORT" in line
+
+
+async def test_delivery_under_way_is_answered_when_told_to_stop(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    given = environment(nats, tmp_path, PATCHWRIGHT_WEBHOOK_SECRET=SECRET)
+    async with program(VAULT, environment=given), program(INGEST, environment=given) as ingest:
+        url = await address(ingest)
+        await ingest.line(READY)
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        lines = ["POST /webhooks/github HTTP/1.1", "Host: x", f"Content-Length: {len(ISSUE)}"]
+        lines += [f"{name}: {value}" for name, value in headers().items()]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + ISSUE[:10])
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        stopping = asyncio.create_task(ingest.stop())
+        await asyncio.sleep(0.3)
+        writer.write(ISSUE[10:])
+        await writer.drain()
+        assert (await reader.read(100)).startswith(b"HTTP/1.1 202")
+        writer.close()
+        assert await stopping == 0

@@ -1,0 +1,101 @@
+"""Drives a job again that nobody drives any more.
+
+Acknowledgements are not the truth: a runner that was paused can wake up and clear the
+message of the one that took over; when that one dies as well, no redelivery comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from patchwright_common.bus import AWAY, Bus
+from patchwright_common.claims import Claim, Claims
+from patchwright_common.errors import Retry
+from patchwright_common.events import JobReadied
+from patchwright_common.flow import JOB_READIED, RUNNER_JOB_READIED
+from patchwright_runner.history import is_produced, newest
+
+log = logging.getLogger(__name__)
+
+PAUSE = 60.0
+"""Seconds between two sweeps."""
+SILENCE = 60.0
+"""Seconds without a heartbeat after which nobody works on a job; many heartbeats long."""
+
+
+class Sweeper:
+    """Any number of runners may have one: the event's id makes the second time a no-op."""
+
+    def __init__(self, bus: Bus, claims: Claims, *, silence: float = SILENCE) -> None:
+        self._bus = bus
+        self._claims = claims
+        self._silence = silence
+        self._settled: set[str] = set()
+        """Jobs with an outcome, which stays."""
+
+    @asynccontextmanager
+    async def beside(self, *, pause: float = PAUSE) -> AsyncIterator[None]:
+        """Sweep now and then, for as long as the context lasts."""
+        sweeping = asyncio.create_task(self._run(pause))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeping
+
+    async def _run(self, pause: float) -> None:
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.sweep()
+            except Retry as error:
+                log.warning("not swept: %s", error.reason)
+
+    async def sweep(self) -> list[str]:
+        """Make the lost jobs ready again; their ids."""
+        lost = []
+        for job_id in await self._claims.keys("claim"):
+            try:
+                claim = await self._claims.claim(job_id)
+                if claim is None or not await self._is_lost(job_id, claim):
+                    continue
+            except ValidationError:
+                log.error("the records of %s cannot be read", job_id)
+                continue
+            log.warning("nobody drives %s any more: it is made ready again", job_id)
+            again = JobReadied(job_id=job_id)
+            await self._bus.emit(JOB_READIED, again, step=f"again:{claim.epoch}")
+            lost.append(job_id)
+        return lost
+
+    async def _is_lost(self, job_id: str, claim: Claim) -> bool:
+        """No result, no heartbeat, nothing for the publisher to do, and no message that waits."""
+        if job_id in self._settled:
+            return False
+        if await self._claims.outcome(job_id) is not None:
+            self._settled.add(job_id)
+            return False
+        silent = (datetime.now(UTC) - claim.beaten_at).total_seconds()
+        if silent < self._silence or await is_produced(self._bus, job_id, claim.epoch):
+            return False
+        return await self._is_acknowledged(job_id)
+
+    async def _is_acknowledged(self, job_id: str) -> bool:
+        """Not while it waits for its next attempt, which may be hours away."""
+        try:
+            info = await self._bus.js.consumer_info(
+                JOB_READIED.stream.name, RUNNER_JOB_READIED.name
+            )
+        except AWAY as error:
+            raise Retry(f"the runners' consumer did not answer: {error!r}") from error
+        readied = await newest(self._bus, JOB_READIED, job_id)
+        floor = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
+        return readied is not None and (readied.seq or 0) <= floor

@@ -1,0 +1,207 @@
+"""`patchwright-vault` as its operator meets it: one line for each mistake, no secret lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from harness.nats import NatsServer
+from harness.programs import Program, program
+from patchwright_common import topology
+from patchwright_common.bus import Bus
+from patchwright_common.credentials import Vault
+
+from .looking import writes
+from .serving import READY
+
+PROGRAM = "patchwright-vault"
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    form = PrivateFormat.TraditionalOpenSSL
+    return key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+
+
+@pytest.fixture(scope="session")
+def rsa_key() -> str:
+    return pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+@pytest.fixture
+def plain(nats: NatsServer, tmp_path: Path) -> dict[str, str]:
+    """What a later start needs."""
+    return {
+        "PATCHWRIGHT_NATS_URL": nats.url,
+        "PATCHWRIGHT_VAULT_KEY_FILE": str(tmp_path / "vault.key"),
+    }
+
+
+async def refusal(environment: dict[str, str]) -> str:
+    """The one line with which it ends."""
+    async with program(PROGRAM, environment=environment) as vault:
+        assert await asyncio.wait_for(vault.process.wait(), 15) == 1
+    [line] = vault.lines
+    return line
+
+
+def sealed(vault: Program) -> list[str]:
+    return [line for line in vault.lines if '"sealed ' in line]
+
+
+async def test_later_start_needs_no_secrets_and_writes_nothing(
+    plain: dict[str, str], bus: Bus, rsa_key: str
+) -> None:
+    given = plain | {
+        "PATCHWRIGHT_WEBHOOK_SECRET": "first-secret",
+        "PATCHWRIGHT_GITHUB_APP_ID": "7",
+        "PATCHWRIGHT_GITHUB_PRIVATE_KEY": rsa_key,
+    }
+    counts = []
+    for environment in (given, given, plain):
+        async with program(PROGRAM, environment=environment) as vault:
+            await vault.line(READY)
+            secret = await Vault(bus, "ingest").webhook_secret()
+            assert secret.get_secret_value() == "first-secret"
+            assert await vault.stop() == 0
+        counts.append(len(sealed(vault)))
+    assert counts == [2, 0, 0]
+    assert await writes(bus) == 2
+
+
+async def test_changed_secret_takes_the_place_of_the_old(plain: dict[str, str], bus: Bus) -> None:
+    for secret in ("first", "second"):
+        given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": secret}
+        async with program(PROGRAM, environment=given) as vault:
+            await vault.line(READY)
+            found = await Vault(bus, "ingest").webhook_secret()
+            assert found.get_secret_value() == secret
+
+
+async def test_wrong_key_file_ends_the_start_and_overwrites_nothing(
+    plain: dict[str, str], bus: Bus, tmp_path: Path
+) -> None:
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line(READY)
+    other = {"PATCHWRIGHT_VAULT_KEY_FILE": str(tmp_path / "other.key")}
+    for environment in (plain | other, given | other):
+        assert "cannot be opened" in await refusal(environment)
+    assert await writes(bus) == 1
+
+
+async def test_key_file_that_is_open_to_others_ends_the_start(
+    plain: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "vault.key").write_text("00" * 32)
+    (tmp_path / "vault.key").chmod(0o644)
+    assert "chmod 600" in await refusal(plain)
+
+
+async def test_private_key_that_is_none_ends_the_start(
+    plain: dict[str, str], bus: Bus, tmp_path: Path
+) -> None:
+    app = plain | {"PATCHWRIGHT_GITHUB_APP_ID": "7"}
+    curve = pem(ec.generate_private_key(ec.SECP256R1()))
+    for wrong in ("secret-nonsense", curve):
+        line = await refusal(app | {"PATCHWRIGHT_GITHUB_PRIVATE_KEY": wrong})
+        assert "not an RSA key in PEM" in line
+        assert wrong[:40] not in line
+    absent = {"PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE": str(tmp_path / "absent.pem")}
+    assert "absent.pem cannot be read: No such file" in await refusal(app | absent)
+    assert await writes(bus) == 0
+
+
+async def test_private_key_without_an_app_id_ends_the_start(
+    plain: dict[str, str], rsa_key: str
+) -> None:
+    line = await refusal(plain | {"PATCHWRIGHT_GITHUB_PRIVATE_KEY": rsa_key})
+    assert "PATCHWRIGHT_GITHUB_APP_ID" in line
+
+
+async def test_private_key_can_come_in_a_file(
+    plain: dict[str, str], tmp_path: Path, rsa_key: str
+) -> None:
+    (tmp_path / "app.pem").write_text(rsa_key)
+    given = plain | {
+        "PATCHWRIGHT_GITHUB_APP_ID": "7",
+        "PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE": str(tmp_path / "app.pem"),
+    }
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line("sealed github-app")
+
+
+async def test_variables_that_are_empty_are_as_if_not_there(plain: dict[str, str]) -> None:
+    names = (*("GITHUB_APP_ID", "GITHUB_PRIVATE_KEY", "GITHUB_PRIVATE_KEY_FILE", "WEBHOOK_SECRET"),)
+    empty = {f"PATCHWRIGHT_{name}": "" for name in names} | {"ANTHROPIC_API_KEY": ""}
+    async with program(PROGRAM, environment=plain | empty) as vault:
+        await vault.line(READY)
+        assert sealed(vault) == []
+
+
+async def test_vault_without_secrets_says_so_to_those_who_ask(
+    plain: dict[str, str], bus: Bus
+) -> None:
+    """The App is waited for; a job without a model cannot go on, and its owner is told."""
+    async with program(PROGRAM, environment=plain) as vault:
+        await vault.line(READY)
+        body = b'{"installation_id": 1, "repository_id": 1}'
+        token = await bus.request("pw.rpc.vault.runner.token", body)
+        assert b"holds no github-app" in token
+        assert b'"permanent":false' in token
+        model = await bus.request("pw.rpc.vault.runner.model-key", b"{}")
+        assert b"holds no model-key" in model
+        assert b'"permanent":true' in model
+
+
+async def test_missing_bucket_is_waited_for(plain: dict[str, str], bus: Bus) -> None:
+    await bus.js.delete_key_value("PW_VAULT")
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line("waiting for the store: .*just topology")
+        await topology.ensure(bus.js)
+        await vault.line(READY)
+        assert len(sealed(vault)) == 1
+
+
+async def test_two_vaults_that_start_at_once_serve_the_same(
+    plain: dict[str, str], bus: Bus
+) -> None:
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    async with (
+        program(PROGRAM, environment=given) as one,
+        program(PROGRAM, environment=given) as other,
+    ):
+        await asyncio.gather(one.line(READY), other.line(READY))
+        for vault in (other, one):
+            marks = {await Vault(bus, "publisher").mark("7-1") for _ in range(10)}
+            assert len(marks) == 1
+            secret = await Vault(bus, "ingest").webhook_secret()
+            assert secret.get_secret_value() == "a-secret"
+            if vault is other:
+                assert await vault.stop() == 0
+    assert await writes(bus) == 1
+
+
+async def test_vault_comes_through_a_restart_of_the_bus(
+    plain: dict[str, str], nats: NatsServer, bus: Bus
+) -> None:
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line(READY)
+        await nats.stop()
+        await nats.start()
+        for _ in range(100):
+            try:
+                data = await bus.request("pw.rpc.vault.ingest.webhook-secret", b"{}", timeout=1)
+            except Exception:  # noqa: BLE001  both connections are on their way back
+                await asyncio.sleep(0.1)
+                continue
+            assert b"a-secret" in data
+            break
+        else:
+            raise AssertionError("the vault did not come back")
+        assert await vault.stop() == 0
