@@ -44,7 +44,7 @@ replay *args:
 
 # Run the tests, all or those that pytest's arguments choose
 test *args:
-    @{{ bin }}/pytest "$@"
+    @{{ bin }}/pytest -n 3 --dist loadfile "$@"
 
 # Check style, types and the borders between packages
 check:

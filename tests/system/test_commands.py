@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from harness.stack import FREE_PORTS, running_stack
+from patchwright_local import state
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,37 @@ def test_missing_docker_is_one_line_that_says_what_to_do(tmp_path: Path) -> None
     assert up.returncode == 1
     [line] = up.stderr.strip().splitlines()
     assert "docker" in line.lower()
+
+
+@pytest.mark.parametrize("command", [("replay", "1"), ("topology",)])
+def test_stack_that_is_down_is_one_line_that_says_what_to_do(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    said = _run("patchwright", *command, home=tmp_path, PATCHWRIGHT_NATS_PORT="9")
+
+    assert said.returncode == 1
+    assert "just up" in said.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in said.stderr
+
+
+def test_demo_needs_no_way_out_where_a_proxy_is_set(tmp_path: Path) -> None:
+    """Every part is on this machine, so a proxy that leads nowhere harms nothing."""
+    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy"), "http://127.0.0.1:9")
+    demo = _run("patchwright", "demo", home=tmp_path, timeout=120, **(FREE_PORTS | proxy))
+    _run("patchwright", "down", home=tmp_path)
+
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+
+
+def test_two_stacks_that_start_at_once_do_not_share_a_store(tmp_path: Path) -> None:
+    folder = state.Folder(tmp_path / "pw")
+    folder.make()
+    with folder.held():
+        up = _run("patchwright", "up", home=tmp_path, **FREE_PORTS)
+
+    assert up.returncode == 1
+    [line] = up.stderr.strip().splitlines()
+    assert "try again" in line
 
 
 def test_doctor_tells_what_is_set_and_prints_no_secret(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import nats.errors
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -98,7 +99,7 @@ def demo(sandbox: Sandbox = "") -> None:
         stack = _start(folder, sandbox, console)
 
     async def watch() -> None:
-        if not await Demo(stack, person_token(folder), console).run():
+        if not await Demo(stack, person_token(folder, stack), console).run():
             raise typer.Exit(1)
 
     _run(watch)
@@ -225,7 +226,7 @@ def topology(
 @app.command()
 def replay(
     sequence: Annotated[int, typer.Argument(help="The message's number in its stream.")],
-    stream: Annotated[str, typer.Option(help="github or events.")] = "github",
+    stream: Annotated[Literal["github", "events"], typer.Option(help="Which one.")] = "github",
     new: Annotated[bool, typer.Option("--new", help="As a new request: a new attempt.")] = False,
 ) -> None:
     """Send a stored delivery or event again."""
@@ -265,6 +266,9 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(work())
     except (StartError, Permanent) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except nats.errors.Error as error:
+        typer.echo(f"NATS does not answer: `just up` starts it. ({error})", err=True)
         raise typer.Exit(1) from None
     except (OSError, TimeoutError) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2 as httpx
-import nats
 from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy
 from rich.console import Console
@@ -21,7 +20,9 @@ from rich.text import Text
 
 from patchwright_common.flow import PW_EVENTS, PW_GITHUB
 from patchwright_local import state
+from patchwright_local.connection import connected
 from patchwright_local.processes import StartError
+from patchwright_local.show import visible
 from patchwright_local.stack import LABEL, REPOSITORY
 
 TITLE = "Greeting crashes on an empty name"
@@ -89,27 +90,35 @@ class Demo:
         """Whether the pull request is there and its branch holds the change."""
         async with self._api, self._events() as events:
             self._announce()
-            began = last = time.monotonic()
+            began = time.monotonic()
             issue = await self._file_issue()
-            self._line(Step("issue filed", issue["html_url"]), time.monotonic() - last)
-            last = time.monotonic()
-            finished: dict[str, Any] = {}
-            prefix = f"-{issue['number']}-"
-            async with asyncio.timeout(TIME_LIMIT):
-                async for subject, body in events:
-                    if subject.startswith("pw.evt.") and prefix not in subject:
-                        continue
-                    step = story(subject, body)
-                    if step is None:
-                        continue
-                    now = time.monotonic()
-                    self._line(step, now - last)
-                    last = now
-                    if subject.startswith("pw.evt.job.finished."):
-                        finished = json.loads(body)
-                        break
+            self._line(Step("issue filed", issue["html_url"]), time.monotonic() - began)
+            try:
+                async with asyncio.timeout(TIME_LIMIT):
+                    finished = await self._watch(events, issue["number"])
+            except TimeoutError:
+                raise StartError(
+                    f"No result after {TIME_LIMIT:.0f} s: `just logs` shows why."
+                ) from None
             self._console.print(f"  [bold]{time.monotonic() - began:.1f} s[/] in all\n")
             return await self._show_result(finished)
+
+    async def _watch(self, events: AsyncIterator[tuple[str, bytes]], issue: int) -> dict[str, Any]:
+        """Show each step of the issue's job as it comes; the last one."""
+        last = time.monotonic()
+        async for subject, body in events:
+            if subject.startswith("pw.evt.") and f"-{issue}-" not in subject:
+                continue
+            step = story(subject, body)
+            if step is None:
+                continue
+            now = time.monotonic()
+            self._line(step, now - last)
+            last = now
+            if subject.startswith("pw.evt.job.finished."):
+                finished: dict[str, Any] = json.loads(body)
+                return finished
+        return {}
 
     def _announce(self) -> None:
         self._console.print(f"\n[bold]An issue becomes a pull request[/]  {self._stack.sandbox}\n")
@@ -132,7 +141,7 @@ class Demo:
 
     def _line(self, step: Step, seconds: float) -> None:
         mark = "[red]✗[/]" if step.text == "failed" else "[green]✓[/]"
-        detail = f"  [dim]{escape(step.detail)}[/]" if step.detail else ""
+        detail = f"  [dim]{escape(visible(step.detail))}[/]" if step.detail else ""
         self._console.print(
             f"  {mark} {_duration(seconds):>8}  {escape(step.text)}{detail}",
             highlight=False, soft_wrap=True,
@@ -163,7 +172,7 @@ class Demo:
         name = file["filename"]
         styles = {"+": "green", "-": "red", "@": "cyan"}
         for line in (f"--- a/{name}", f"+++ b/{name}", *file.get("patch", "").splitlines()):
-            self._console.print(Text(line, styles.get(line[:1], "")), soft_wrap=True)
+            self._console.print(Text(visible(line), styles.get(line[:1], "")), soft_wrap=True)
 
     async def _branch_holds(self, files: list[dict[str, Any]], pull: dict[str, Any]) -> bool:
         """Each changed file differs between the two branches, as the contents API reads them."""
@@ -178,18 +187,14 @@ class Demo:
         return bool(pull["state"] == "open")
 
     async def _trace_id(self, job_id: str) -> str:
-        client = await nats.connect(self._stack.nats_url)
-        try:
+        async with connected(self._stack.nats_url) as client:
             subject = f"pw.evt.job.finished.{job_id}"
             message = await client.jetstream().get_last_msg(PW_EVENTS.name, subject)
             return str((message.headers or {}).get("traceparent", "--")).split("-")[1]
-        finally:
-            await client.close()
 
     @asynccontextmanager
     async def _events(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
         """What is stored from now on, deliveries and events, as it comes."""
-        client = await nats.connect(self._stack.nats_url, connect_timeout=5)
         found: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
         async def note(message: Msg) -> None:
@@ -199,7 +204,7 @@ class Demo:
             while True:
                 yield await found.get()
 
-        try:
+        async with connected(self._stack.nats_url) as client:
             js = client.jetstream()
             for name, subject in ((PW_GITHUB.name, "pw.github.issues.labeled.*"),
                                   (PW_EVENTS.name, "pw.evt.>")):  # fmt: skip
@@ -211,18 +216,13 @@ class Demo:
                     deliver_policy=DeliverPolicy.NEW,
                 )
             yield stream()
-        finally:
-            await client.close()
 
 
-def person_token(folder: state.Folder) -> str:
+def person_token(folder: state.Folder, stack: state.Stack) -> str:
     """The demo person's token. Raises `StartError` where there is no demo."""
-    try:
-        made = json.loads((folder.root / "demo.json").read_text())
-    except FileNotFoundError:
-        raise StartError(
-            "The demo needs the GitHub stand-in: unset PATCHWRIGHT_GITHUB_APP_ID."
-        ) from None
+    if not stack.github_url:
+        raise StartError("The demo needs the GitHub stand-in: unset PATCHWRIGHT_GITHUB_APP_ID.")
+    made = json.loads((folder.root / "demo.json").read_text())
     return str(made["person_token"])
 
 

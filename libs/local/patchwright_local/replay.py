@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 
-import nats
 from nats.js.errors import NotFoundError
 
 from patchwright_common.flow import PW_EVENTS, PW_GITHUB
+from patchwright_local.connection import connected
 from patchwright_local.processes import StartError
 
 STREAMS = {"github": PW_GITHUB.name, "events": PW_EVENTS.name}
@@ -22,8 +22,7 @@ async def replay(nats_url: str, stream: str, sequence: int, *, as_new: bool) -> 
     """
     if as_new and stream != "github":
         raise StartError("Only a delivery can be sent as new: replay its sequence in PW_GITHUB.")
-    client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=1)
-    try:
+    async with connected(nats_url) as client:
         js = client.jetstream(timeout=5)
         try:
             stored = await js.get_msg(STREAMS[stream], seq=sequence)
@@ -35,6 +34,4 @@ async def replay(nats_url: str, stream: str, sequence: int, *, as_new: bool) -> 
         ack = await js.publish(
             stored.subject or "", stored.data or b"", stream=STREAMS[stream], headers=headers
         )
-    finally:
-        await client.close()
     return f"{stored.subject} sent again {'as new' if as_new else 'as it was'}: {ack.seq}"

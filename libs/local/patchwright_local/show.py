@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 from rich.console import Console
 from rich.text import Text
@@ -20,7 +21,7 @@ class Log:
 
     def __call__(self, name: str, line: str) -> None:
         """Show one line of one process."""
-        if "[INF]" in line:
+        if name == "nats" and "[INF]" in line:
             return  # nats-server's account of its own start; its log file has it
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         text = Text.assemble((f"{name:>9} ", colour), ("│ ", "dim"))
@@ -32,14 +33,21 @@ def readable(line: str) -> Text:
     """A service's JSON line as people read it; anything else as it is, without its escapes."""
     try:
         fields = json.loads(line)
-        text = Text.assemble(
-            (f"{fields['time'][11:23]} ", "dim"), (fields["text"], LEVELS.get(fields["level"], ""))
-        )
+        said, style = visible(fields["text"]), LEVELS.get(fields["level"], "")
+        text = Text.assemble((f"{visible(fields['time'][11:23])} ", "dim"), (said, style))
     except (ValueError, KeyError, TypeError):
-        return Text.from_ansi(line)
+        return Text(visible(Text.from_ansi(line).plain))
     for name in ("job", "trace"):
         if name in fields:
-            text.append(f"  {name}={fields[name]}", style="dim")
+            text.append(visible(f"  {name}={fields[name]}"), style="dim")
     if "error" in fields:
-        text.append("\n" + fields["error"], style="red")
+        text.append(visible(f"\n{fields['error']}"), style="red")
     return text
+
+
+def visible(text: str) -> str:
+    """With control characters written out: an issue or an agent must not steer the terminal."""
+    return "".join(
+        ascii(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t" else c
+        for c in text
+    )

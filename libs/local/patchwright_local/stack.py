@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import nats
+import httpx
 import psutil
 
 from patchwright_common import topology
 from patchwright_local import state
+from patchwright_local.connection import connected
 from patchwright_local.processes import Process, Show, StartError, Supervisor
 from patchwright_local.settings import LocalSettings
 from patchwright_runner.main import RunnerSettings, pick_backend
@@ -249,6 +250,9 @@ class LocalStack:
             for name, value in self._environment.items()
             if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES)
         }
+        # The parts of the stack reach each other without the proxy that leads outside.
+        for name in ("NO_PROXY", "no_proxy"):
+            kept[name] = ",".join(filter(None, (kept.get(name), HOST, "localhost")))
         return kept | {"PYTHONUNBUFFERED": "1"}
 
     def _service(self) -> dict[str, str]:
@@ -277,7 +281,13 @@ class LocalStack:
         """The demo's App, its repository and its person on the stand-in, made once."""
         path = self._folder.root / "demo.json"
         if not path.exists():
-            made = await make_demo(self.github_url, self.webhook_url)
+            try:
+                made = await make_demo(self.github_url, self.webhook_url)
+            except httpx.HTTPStatusError as refused:
+                raise StartError(
+                    "The demo's world is half made, because an earlier start was cut off: delete "
+                    f"{self._folder.root / 'github'} and start again. ({refused})"
+                ) from None
             _write_private(path, json.dumps(made))
         made = json.loads(path.read_text())
         async with StandinGitHub(self.github_url) as github:
@@ -295,11 +305,8 @@ _READY = '"text": "ready'
 
 async def make_topology(nats_url: str, *, replicas: int = 1) -> list[str]:
     """Make the brokers match `flow.py`; returns a line for each thing."""
-    client = await nats.connect(nats_url, connect_timeout=5, max_reconnect_attempts=3)
-    try:
+    async with connected(nats_url, attempts=3) as client:
         return await topology.ensure(client.jetstream(timeout=10), replicas=replicas)
-    finally:
-        await client.close()
 
 
 async def make_demo(github_url: str, webhook_url: str) -> dict[str, str]:
@@ -336,14 +343,21 @@ async def up(
     if other:
         raise StartError(f"The stack runs already (pid {other.pid}): `just down` stops it.")
     folder.make()
-    stack = LocalStack(settings, folder, show, environment=environment, jaeger=jaeger)
-    try:
-        described = await stack.start()
-        state.write(folder, described)
-        yield described
-    finally:
-        await stack.supervisor.stop()
-        folder.state.unlink(missing_ok=True)
+    with contextlib.ExitStack() as holding:
+        try:
+            holding.enter_context(folder.held())
+        except BlockingIOError:
+            raise StartError(
+                "Another stack starts or stops here right now: try again in a moment."
+            ) from None
+        stack = LocalStack(settings, folder, show, environment=environment, jaeger=jaeger)
+        try:
+            described = await stack.start()
+            state.write(folder, described)
+            yield described
+        finally:
+            await stack.supervisor.stop()
+            folder.state.unlink(missing_ok=True)
 
 
 def _script(name: str) -> str:

