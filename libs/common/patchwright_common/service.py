@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -165,6 +166,8 @@ def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
     So is a NATS that went away while the service started: its supervisor tries again.
     """
+    # Secrets are in memory: a crash leaves no image of it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         asyncio.run(serve())
     except Permanent as error:

@@ -29,7 +29,6 @@ class Folder:
     def make(self) -> None:
         """Create it, for its owner alone: it holds the demo App's key."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.root.chmod(0o700)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -149,7 +149,9 @@ async def serve_triage() -> None:
         connected("triage", settings) as service,
         client(settings.github_api_url) as github,
     ):
-        repositories = GitHubRepositories(github, Vault(service.bus, "triage"))
+        repositories = GitHubRepositories(
+            github, Vault(service.bus, "triage"), settings.github_api_url
+        )
         claims = await Claims.open(service.bus.js)
         mention = Mention(settings.app_slug)
         handlers = Triage(service.bus, claims, repositories, mention, settings.label)

@@ -9,6 +9,7 @@ import httpx2 as httpx
 
 from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.events import Remark
+from patchwright_github.address import clone_url
 from patchwright_github.session import RefusedError, Session
 from patchwright_ingest.trigger import Payload, Trigger
 
@@ -20,7 +21,8 @@ NO_COMMIT = "0" * 40
 class GitHubRepositories:
     """GitHub as triage sees it."""
 
-    def __init__(self, client: httpx.AsyncClient, vault: Vault) -> None:
+    def __init__(self, client: httpx.AsyncClient, vault: Vault, api_url: str) -> None:
+        self._api_url = api_url
         self._client = client
         self._vault = vault
 
@@ -35,6 +37,10 @@ class GitHubRepositories:
                 return False
             raise
         return found.get("permission") in ("admin", "write")
+
+    def clone_url(self, payload: Payload) -> str:
+        """On the configured GitHub, whatever the payload says: tokens are sent there."""
+        return clone_url(self._api_url, payload.repository.full_name)
 
     async def head(self, payload: Payload) -> str:
         """Zeros when the repository is empty, so that the user can be told."""

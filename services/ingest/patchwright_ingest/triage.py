@@ -31,11 +31,19 @@ REPLAY = "patchwright-replay"
 """Header by which an operator sends a stored delivery as new: any id that was not used before."""
 
 
+TEXT_LIMIT = 65_536
+"""Characters of one text, as GitHub limits them; the record must fit into one message."""
+
+
 class Repositories(Protocol):
     """What triage wants to know from GitHub."""
 
     async def may_write(self, payload: Payload, login: str) -> bool:
         """Whether this person can push to the repository."""
+        ...
+
+    def clone_url(self, payload: Payload) -> str:
+        """Where to fetch from and push to."""
         ...
 
     async def head(self, payload: Payload) -> str:
@@ -98,15 +106,15 @@ class Triage:
             repository=Repository(
                 id=payload.repository.id,
                 full_name=payload.repository.full_name,
-                clone_url=payload.repository.clone_url,
+                clone_url=self._repositories.clone_url(payload),
                 default_branch=payload.repository.default_branch,
                 installation_id=payload.installation.id,
             ),
             issue_number=payload.issue.number,
-            title=payload.issue.title,
-            body=payload.issue.body or "",
+            title=payload.issue.title[:TEXT_LIMIT],
+            body=(payload.issue.body or "")[:TEXT_LIMIT],
             sender=payload.sender.login,
-            request=trigger.request,
+            request=trigger.request[:TEXT_LIMIT],
             conversation=await self._repositories.conversation(trigger),
             base=await self._repositories.head(payload),
             attempt=attempt,

@@ -66,7 +66,6 @@ class Owned(_Part):
 
     id: Number
     full_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
-    clone_url: str
     default_branch: str
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -117,14 +117,18 @@ class Place:
         return [JobReadied.model_validate_json(message.body).job_id for message in found]
 
     async def _events(self, verb: str, count: int) -> list[Stored]:
+        prefix = f"pw.evt.job.{verb}.{self.id}-"
+        return await self._found("PW_EVENTS", lambda m: m.subject.startswith(prefix), count)
+
+    async def _found(
+        self, stream: str, wanted: Callable[[Stored], bool], count: int
+    ) -> list[Stored]:
         deadline = time.monotonic() + PATIENCE * 2
         while True:
-            prefix = f"pw.evt.job.{verb}.{self.id}-"
-            every = await stored(self.chain.bus, "PW_EVENTS")
-            found = [message for message in every if message.subject.startswith(prefix)]
+            found = [m for m in await stored(self.chain.bus, stream) if wanted(m)]
             if len(found) >= count:
                 return found
-            assert time.monotonic() < deadline, f"only {len(found)} of {count} jobs {verb}"
+            assert time.monotonic() < deadline, f"only {len(found)} of {count} in {stream}"
             await asyncio.sleep(0.05)
 
     async def finish(self, job_id: str, *, at: datetime) -> None:
@@ -135,10 +139,12 @@ class Place:
         finished = JobFinished(job_id=job_id, result="answer", url="http://x")
         await self.chain.bus.emit(JOB_FINISHED, finished, step="finished")
 
-    async def dead_letters(self) -> list[Stored]:
-        """Of deliveries about this repository."""
-        found = await stored(self.chain.bus, "PW_DLQ")
-        return [m for m in found if m.headers["Patchwright-Subject"].endswith(f".{self.id}")]
+    async def dead_letters(self, count: int = 0) -> list[Stored]:
+        """Of deliveries about this repository, once there are `count`."""
+        end = f".{self.id}"
+        return await self._found(
+            "PW_DLQ", lambda m: m.headers["Patchwright-Subject"].endswith(end), count
+        )
 
 
 @asynccontextmanager

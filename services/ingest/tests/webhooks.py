@@ -57,9 +57,9 @@ class Stored:
 
 async def stored(bus: Bus, stream: str = "PW_GITHUB") -> list[Stored]:
     """Every message of a stream, oldest first."""
-    last = (await bus.js.stream_info(stream)).state.last_seq
+    state = (await bus.js.stream_info(stream)).state
     found = []
-    for sequence in range(1, last + 1):
+    for sequence in range(state.first_seq, state.last_seq + 1):
         try:
             message = await bus.js.get_msg(stream, seq=sequence)
         except NotFoundError:
@@ -112,6 +112,12 @@ async def endpoint(bus: Bus, *, body_timeout: float = 10.0) -> AsyncIterator[End
             await running.http.aclose()
             server.should_exit = True
             await serving
+
+
+def padded(payload: dict[str, Any], size: int) -> bytes:
+    """A JSON object of exactly that many bytes."""
+    empty = len(json.dumps(payload | {"pad": ""}))
+    return json.dumps(payload | {"pad": "x" * (size - empty)}).encode()
 
 
 def without_stack_trace(text: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from patchwright_common.credentials import Vault
 from patchwright_common.events import JobRequested
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import ServiceSettings, connected, run
+from patchwright_github.address import origin
 from patchwright_github.session import Session, client
 from patchwright_publisher.handlers import Handlers
 from patchwright_publisher.pull_request import Texts, Voice
@@ -55,6 +56,7 @@ async def serve() -> None:
             texts,
             open_session=open_session,
             bot=f"{settings.app_slug}[bot]",
+            github=origin(settings.github_api_url),
         )
         handlers = Handlers(
             service.bus, claims, results, texts, progress_interval=settings.progress_interval

@@ -28,6 +28,7 @@ from patchwright_common.events import (
     JobRequested,
 )
 from patchwright_common.flow import JOB_FINISHED, PW_CHANGES, PW_EVENTS
+from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
 from patchwright_publisher.branch import Verified, verified
 from patchwright_publisher.comment import OneComment
@@ -63,13 +64,16 @@ class Results:
         *,
         open_session: OpenSession,
         bot: str,
+        github: str,
     ) -> None:
+        """`bot` is the login under which the App writes, `github` the origin of its pages."""
         self._bus = bus
         self._claims = claims
         self._vault = vault
         self._texts = texts
         self._open_session = open_session
         self._bot = bot
+        self._origin = github
 
     # --- the three final events --------------------------------------------------------
 
@@ -226,6 +230,9 @@ class Results:
         return GitHub(self._open_session, job, self._bot)
 
     async def _token(self, job: JobRequested) -> SecretStr:
+        # It can write: the record's address is checked before there is anything to send there.
+        if not lies_on(job.repository.clone_url, self._origin):
+            raise Permanent("The repository's address does not belong to this GitHub.")
         return await self._vault.token(token_request(job))
 
 

@@ -8,7 +8,6 @@ import secrets
 import socket
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -18,6 +17,7 @@ from patchwright_common.errors import Permanent
 from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import ServiceSettings, connected, run
+from patchwright_github.address import origin
 from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Budget, Usage
 from patchwright_runner.change import Author
@@ -61,15 +61,6 @@ class RunnerSettings(ServiceSettings):
     budget_seconds: float = Field(default=1800.0, gt=0, description="Wall time of the agent.")
     author_name: str = Field(default="Patchwright", description="Of the commits.")
     author_email: str = Field(default="patchwright[bot]@users.noreply.github.com")
-
-
-def origin(api_url: str) -> str:
-    """Where the repositories of a GitHub lie: `https://github.com` for `https://api.github.com`.
-
-    A server's API is below its own address (`/api/v3`), the cloud's on `api.` of it.
-    """
-    parts = urlsplit(api_url)
-    return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
 
 
 async def pick_backend(settings: RunnerSettings) -> Backend:

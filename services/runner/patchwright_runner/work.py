@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
@@ -37,6 +36,7 @@ from patchwright_common.flow import (
     Route,
 )
 from patchwright_common.messaging import Delivery
+from patchwright_github.address import lies_on
 from patchwright_runner.agent.protocol import Agent, AgentResult, Remark, Task, Turn, Usage
 from patchwright_runner.change import Author, Change, bundle
 from patchwright_runner.history import is_produced, newest
@@ -239,16 +239,6 @@ class Attempt:
             dollars=before.dollars + usage.dollars,
             seconds=before.seconds + time.monotonic() - self._began,
         )
-
-
-def lies_on(clone_url: str, github: str) -> bool:
-    """Whether the address, which came in a payload, belongs to this GitHub."""
-    try:
-        address, origin = urlsplit(clone_url), urlsplit(github)
-        places = [(part.scheme, part.hostname, part.port) for part in (address, origin)]
-    except ValueError:
-        return False
-    return places[0] == places[1]
 
 
 def _usage(spent: Spent) -> Usage:

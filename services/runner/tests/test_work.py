@@ -29,13 +29,13 @@ from patchwright_common.flow import (
     RUNNER_JOB_READIED,
 )
 from patchwright_common.messaging import Delivery
+from patchwright_github.address import lies_on, origin
 from patchwright_runner.agent.protocol import AgentResult, Observer, Task, Turn, Usage
 from patchwright_runner.change import Author
 from patchwright_runner.history import newest
-from patchwright_runner.main import origin
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.protocol import Availability, BoxSpec, Entry, Limits, Sandbox
-from patchwright_runner.work import Runner, Workshop, lies_on
+from patchwright_runner.work import Runner, Workshop
 
 from .git_over_http import GitServer, serve
 from .local_directory_sandbox import LocalDirectorySandbox

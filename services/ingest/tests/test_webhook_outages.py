@@ -1,0 +1,99 @@
+"""The bus is away in every way it can be: GitHub is told so in time, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from harness.nats import NatsServer
+from patchwright_common.bus import Bus
+from patchwright_common.flow import PW_DELIVERIES
+
+from .webhooks import ISSUE, Endpoint, padded, stored
+from .webhooks import without_stack_trace as reason
+
+MIB = 2**20
+
+
+async def test_stopped_bus_is_503_within_two_seconds_and_works_again_later(
+    ingest: Endpoint, bus: Bus, nats: NatsServer
+) -> None:
+    assert (await ingest.post()).status_code == 202
+    await nats.stop()
+    await assert_refused_in_time(ingest, ISSUE)
+    assert (await ingest.http.get("/readyz")).status_code == 503
+    assert (await ingest.http.get("/healthz")).status_code == 200
+    await nats.start()
+    await accepted(ingest)
+    assert (await ingest.http.get("/readyz")).status_code == 200
+
+
+async def test_paused_bus_is_503_within_two_seconds_and_works_again_later(
+    ingest: Endpoint, nats: NatsServer
+) -> None:
+    assert (await ingest.post()).status_code == 202
+    nats.pause()
+    try:
+        large = padded({"action": "opened"}, 3 * MIB)
+        nearly = padded({"action": "opened"}, 900 * 1024)
+        # Enough of them to fill every buffer on the way to the server.
+        await asyncio.gather(
+            assert_refused_in_time(ingest, ISSUE),
+            assert_refused_in_time(ingest, large),
+            *(assert_refused_in_time(ingest, nearly) for _ in range(12)),
+        )
+    finally:
+        nats.wake()
+    await accepted(ingest)
+
+
+async def test_delivery_that_a_paused_bus_took_late_is_not_stored_twice(
+    ingest: Endpoint, bus: Bus, nats: NatsServer
+) -> None:
+    """GitHub is told 503 and redelivers under the same id."""
+    nats.pause()
+    try:
+        assert (await ingest.post(x_github_delivery="late")).status_code == 503
+    finally:
+        nats.wake()
+    assert (await ingest.post(x_github_delivery="late")).status_code == 202
+    assert len(await stored(bus)) == 1
+
+
+async def test_full_stream_is_503(ingest: Endpoint, bus: Bus) -> None:
+    config = (await bus.js.stream_info("PW_GITHUB")).config
+    config.max_bytes = 2000
+    await bus.js.update_stream(config)
+    answers = [await ingest.post() for _ in range(8)]
+    assert answers[0].status_code == 202
+    assert answers[-1].status_code == 503
+    reason(answers[-1].text)
+
+
+async def test_missing_stream_is_503(ingest: Endpoint, bus: Bus) -> None:
+    await bus.js.delete_stream("PW_GITHUB")
+    answer = await ingest.post()
+    assert answer.status_code == 503
+    reason(answer.text)
+
+
+async def test_missing_object_store_is_503(ingest: Endpoint, bus: Bus) -> None:
+    await bus.js.delete_object_store(PW_DELIVERIES.name)
+    answer = await ingest.post(padded({}, 2 * MIB))
+    assert answer.status_code == 503
+    reason(answer.text)
+
+
+async def assert_refused_in_time(ingest: Endpoint, body: bytes) -> None:
+    started = time.monotonic()
+    answer = await ingest.post(body)
+    assert answer.status_code == 503
+    assert time.monotonic() - started < 2.0
+    reason(answer.text)
+
+
+async def accepted(ingest: Endpoint, *, within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while (await ingest.post()).status_code != 202:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
