@@ -94,6 +94,8 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         name=f"patchwright-{name}",
         inbox_prefix=f"_INBOX_{name}",
         connect_timeout=2,
+        # A connection that died without a word is noticed after two silent pings.
+        ping_interval=10,
         reconnect_time_wait=1,
         max_reconnect_attempts=-1,
         allow_reconnect=True,

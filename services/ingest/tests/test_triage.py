@@ -303,8 +303,7 @@ async def test_twenty_megabytes_become_a_job(chain: Chain, place: Place) -> None
     assert job.title == "Large"
 
 
-async def test_killed_triage_takes_up_what_it_left(chain: Chain, place: Place) -> None:
-    """The message is redelivered after `ack_wait`; until then another one may be first."""
+async def test_paused_triage_takes_up_what_came_meanwhile(chain: Chain, place: Place) -> None:
     async with chain.paused("triage"):
         await ask(place)
         await chain.github.settled()

@@ -59,7 +59,7 @@ async def stored(bus: Bus, stream: str = "PW_GITHUB") -> list[Stored]:
     """Every message of a stream, oldest first."""
     state = (await bus.js.stream_info(stream)).state
     found = []
-    for sequence in range(state.first_seq, state.last_seq + 1):
+    for sequence in range(max(1, state.first_seq), state.last_seq + 1):
         try:
             message = await bus.js.get_msg(stream, seq=sequence)
         except NotFoundError:

@@ -90,7 +90,8 @@ async def test_bus_that_is_away_is_a_reason_to_come_back(bus: Bus, nats: NatsSer
                 await attempt
     finally:
         nats.wake()
-    assert await store.put(MODEL_KEY, b"x")
+    again = await Store.open(bus.js, sealer())
+    assert await again.put(MODEL_KEY, b"x")
 
 
 async def test_missing_bucket_names_the_command_that_makes_it(bus: Bus) -> None:
