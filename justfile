@@ -11,22 +11,27 @@ default:
     @{{ just_executable() }} --justfile '{{ justfile() }}' --list --unsorted
 
 # File a demo issue and watch it become a pull request (--sandbox=docker|bubblewrap)
+[no-exit-message]
 demo *args:
     @{{ bin }}/patchwright demo "$@"
 
 # Run the whole stack in the foreground; Ctrl-C stops everything (--jaeger, --sandbox=…)
+[no-exit-message]
 up *args:
     @{{ bin }}/patchwright up "$@"
 
 # Stop the stack that `up` or `demo` started
+[no-exit-message]
 down:
     @{{ bin }}/patchwright down
 
 # Show what the services say, all or one of them
+[no-exit-message]
 logs *args:
     @{{ bin }}/patchwright logs "$@"
 
 # Say what this machine can do: sandboxes, control groups, keys set or not
+[no-exit-message]
 doctor:
     @{{ bin }}/patchwright doctor
 
@@ -35,10 +40,12 @@ flow:
     @{{ bin }}/patchwright flow
 
 # Make streams, consumers and buckets match the map; safe to repeat
+[no-exit-message]
 topology *args:
     @{{ bin }}/patchwright topology "$@"
 
 # Send stored delivery SEQ again as it was; with --new as a new request
+[no-exit-message]
 replay *args:
     @{{ bin }}/patchwright replay "$@"
 
@@ -54,6 +61,7 @@ check:
     {{ bin }}/lint-imports
 
 # Build the sandbox's image for Docker, if it is not there
+[no-exit-message]
 image:
     @{{ bin }}/patchwright image
 

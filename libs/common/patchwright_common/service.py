@@ -103,7 +103,7 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
         # A drained pull subscription waits for messages that nobody takes any more (nats-py
         # does not count the server's status messages as taken): no use in waiting long.
         drain_timeout=1,
-        logger=log,
+        logger=logging.getLogger("faststream.broker"),
         error_cb=_log_absence,
         closed_cb=closed,
     )

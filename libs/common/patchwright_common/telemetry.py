@@ -68,8 +68,11 @@ def set_up(service: str, *, export: bool, level: str = "INFO") -> TracerProvider
         "urllib3",
         "nats",
         "faststream",
+        "uvicorn",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # nats-py warns of old servers whenever keys are listed, whatever the server.
+    logging.getLogger("nats.js.kv").setLevel(logging.ERROR)
     # Whoever waits says for what; stamina would say it again, without the reason.
     logging.getLogger("stamina").setLevel(logging.ERROR)
     return provider

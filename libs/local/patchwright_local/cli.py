@@ -30,6 +30,7 @@ from patchwright_local.settings import LocalSettings
 from patchwright_local.show import Log
 from patchwright_local.stack import make_topology
 from patchwright_local.stack import up as stack_up
+from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox import image as sandbox_image
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -92,6 +93,8 @@ def demo(sandbox: Sandbox = "") -> None:
     folder = state.Folder(settings.home.absolute())
     stack = state.running(folder)
     if stack and sandbox not in ("", "auto", stack.sandbox):
+        # Looked at first: a stack that works is not stopped for one that cannot start.
+        _run(lambda: _require(settings))
         console.print(f"The stack runs with {stack.sandbox}; restarting it with {sandbox}.")
         _stop(stack)
         stack = None
@@ -103,6 +106,10 @@ def demo(sandbox: Sandbox = "") -> None:
             raise typer.Exit(1)
 
     _run(watch)
+
+
+async def _require(settings: LocalSettings) -> None:
+    await pick_backend(RunnerSettings(sandbox=settings.sandbox))
 
 
 def _start(folder: state.Folder, sandbox: str, console: Console) -> state.Stack:
@@ -255,15 +262,25 @@ def _settings(sandbox: str) -> LocalSettings:
     try:
         return LocalSettings(**given)
     except ValidationError as error:
-        for problem in error.errors():
-            typer.echo(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)
+        _explain(error)
         raise typer.Exit(2) from None
+
+
+def _explain(error: ValidationError) -> None:
+    """A line for each setting that does not fit, without its value."""
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"])).upper()
+        variable = name if name.startswith("ANTHROPIC") else f"PATCHWRIGHT_{name}"
+        typer.echo(f"{variable}: {problem['msg']}", err=True)
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run it; what the operator can mend is one line and exit code 1."""
     try:
         asyncio.run(work())
+    except ValidationError as error:
+        _explain(error)
+        raise typer.Exit(2) from None
     except (StartError, Permanent) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -124,10 +124,10 @@ class Demo:
         self._console.print(f"\n[bold]An issue becomes a pull request[/]  {self._stack.sandbox}\n")
         if self._stack.scripted:
             self._console.print(
-                "  [yellow]The model is scripted:[/] it plays a fixed conversation and thinks "
-                "nothing, and GitHub is a stand-in.\n  The rest is real: NATS, git over HTTP, the "
-                "sandbox, the tests that it runs.\n  With Claude: [bold]just down[/], then set "
-                "ANTHROPIC_API_KEY. A real repository: README, “Use it for real”.\n",
+                "  [yellow]The model is scripted:[/] it plays a fixed conversation and thinks\n"
+                "  nothing, and GitHub is a stand-in. The rest is real: NATS, git over HTTP,\n"
+                "  the sandbox, the tests that it runs. With Claude: [bold]just down[/], then set\n"
+                "  ANTHROPIC_API_KEY. A real repository: README, “Use it for real”.\n",
                 soft_wrap=True,
             )
 

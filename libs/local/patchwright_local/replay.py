@@ -31,7 +31,9 @@ async def replay(nats_url: str, stream: str, sequence: int, *, as_new: bool) -> 
         headers = {k: v for k, v in (stored.headers or {}).items() if k not in _SERVER_HEADERS}
         if as_new:
             headers["Patchwright-Replay"] = f"replay-{secrets.token_hex(8)}"
+            headers.pop("traceparent", None)  # a new request has a story of its own
         ack = await js.publish(
             stored.subject or "", stored.data or b"", stream=STREAMS[stream], headers=headers
         )
-    return f"{stored.subject} sent again {'as new' if as_new else 'as it was'}: {ack.seq}"
+    how = "as new" if as_new else "as it was"
+    return f"{stored.subject} sent again {how}, as message {ack.seq}"

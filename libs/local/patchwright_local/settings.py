@@ -47,12 +47,12 @@ class LocalSettings(BaseSettings):
         return bool(self.anthropic_api_key.get_secret_value())
 
     def missing(self) -> list[str]:
-        """What is not set although an App is named."""
-        if not self.real_github:
-            return []
-        names = []
-        if not self.github_private_key.get_secret_value() and not self.github_private_key_file:
-            names.append("PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE")
-        if not self.webhook_secret.get_secret_value():
-            names.append("PATCHWRIGHT_WEBHOOK_SECRET")
-        return names
+        """What is not set although another part of an App is."""
+        given = {
+            "PATCHWRIGHT_GITHUB_APP_ID": self.real_github,
+            "PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE": bool(
+                self.github_private_key.get_secret_value() or self.github_private_key_file
+            ),
+            "PATCHWRIGHT_WEBHOOK_SECRET": bool(self.webhook_secret.get_secret_value()),
+        }
+        return [name for name, there in given.items() if not there] if any(given.values()) else []

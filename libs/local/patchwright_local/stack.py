@@ -109,7 +109,7 @@ class LocalStack:
         self.ports = Ports.of(settings, jaeger=jaeger)
         missing = settings.missing()
         if missing:
-            raise StartError(f"PATCHWRIGHT_GITHUB_APP_ID is set, so set too: {', '.join(missing)}")
+            raise StartError(f"A part of a GitHub App is set, so set too: {', '.join(missing)}")
 
     @property
     def nats_url(self) -> str:
@@ -162,7 +162,8 @@ class LocalStack:
     # --- the processes -----------------------------------------------------------------
 
     def _nats(self) -> Process:
-        folder = self._folder.sub("nats")
+        # A store for each GitHub: the demo's secrets would replace a real App's in the vault.
+        folder = self._folder.sub("nats-real" if self._settings.real_github else "nats")
         command = (
             _script("nats-server"),
             *("--addr", HOST, "--port", str(self.ports.nats)),
@@ -228,8 +229,11 @@ class LocalStack:
         }
         if not self._settings.real_model:
             runner["ANTHROPIC_BASE_URL"] = f"http://{HOST}:{self.ports.model}"
-            runner["PATCHWRIGHT_MODEL"] = "scripted"
-        publisher = common | {"PATCHWRIGHT_TRACE_URL": self.trace_url + "/trace/{trace_id}"}
+            runner["PATCHWRIGHT_MODEL"] = "a scripted model"
+        publisher = dict(common)
+        if not self._settings.real_github:
+            # On a real GitHub a link to loopback helps nobody: the operator names the address.
+            publisher["PATCHWRIGHT_TRACE_URL"] = self.trace_url + "/trace/{trace_id}"
         ingest = common | {"PATCHWRIGHT_INGEST_PORT": str(self.ports.ingest)}
         environments = {
             "ingest": ingest,

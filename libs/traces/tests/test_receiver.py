@@ -24,6 +24,8 @@ PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 TRACE = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
 
+CUT_OFF = gzip.compress(b"x" * 99, mtime=0)[:-9]
+
 
 def batch(spans: Iterable[Span], service: str = "runner") -> bytes:
     name = KeyValue(key="service.name", value=AnyValue(string_value=service))
@@ -117,7 +119,7 @@ def test_an_export_that_is_sent_again_changes_nothing(viewer: httpx.Client) -> N
         (PROTOBUF, b"\xff\xff\xff not protobuf", 400, "not an ExportTraceServiceRequest"),
         (PROTOBUF, batch([span(1)])[:-3], 400, "not an ExportTraceServiceRequest"),
         (PROTOBUF | {"Content-Encoding": "gzip"}, b"plain", 400, "not gzip"),
-        (PROTOBUF | {"Content-Encoding": "gzip"}, gzip.compress(b"x" * 99, mtime=0)[:-9], 400, "cut off"),
+        (PROTOBUF | {"Content-Encoding": "gzip"}, CUT_OFF, 400, "cut off"),
         (PROTOBUF | {"Content-Encoding": "br"}, b"", 415, "gzip or identity"),
         (JSON, b"{", 400, "not OTLP in JSON"),
         (JSON, b"[]", 400, "not a JSON object"),

@@ -59,8 +59,19 @@ class RunnerSettings(ServiceSettings):
     budget_tokens: int = Field(default=2_000_000, ge=1, description="Tokens for one job.")
     budget_dollars: float = Field(default=5.0, gt=0, description="By list prices, for one job.")
     budget_seconds: float = Field(default=1800.0, gt=0, description="Wall time of the agent.")
-    author_name: str = Field(default="Patchwright", description="Of the commits.")
-    author_email: str = Field(default="patchwright[bot]@users.noreply.github.com")
+    app_slug: str = Field(
+        default="patchwright", description="The App's name; it writes the commits."
+    )
+    author_name: str = Field(default="", description="Of the commits, instead of `<slug>[bot]`.")
+    author_email: str = Field(default="", description="And its address.")
+
+
+def author(settings: RunnerSettings) -> Author:
+    """The App's own account on GitHub, unless the operator names somebody else."""
+    bot = f"{settings.app_slug}[bot]"
+    return Author(
+        settings.author_name or bot, settings.author_email or f"{bot}@users.noreply.github.com"
+    )
 
 
 async def pick_backend(settings: RunnerSettings) -> Backend:
@@ -115,7 +126,7 @@ async def serve() -> None:
             make_agent=make_agent,
             github=origin(settings.github_api_url),
             model=settings.model,
-            author=Author(settings.author_name, settings.author_email),
+            author=author(settings),
         )
         log.info("jobs run in the %s sandbox", backend.name)
         handle = Runner(workshop).on_readied

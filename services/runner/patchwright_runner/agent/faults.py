@@ -70,7 +70,7 @@ def _permanent(error: anthropic.APIStatusError, model: str, said: str) -> Perman
         case 404:
             return Permanent(
                 f"There is no model {model} for this key.",
-                advice="Choose another model in .github/patchwright.yml.",
+                advice="Operators: PATCHWRIGHT_MODEL names the model.",
             )
         case 413:
             return Permanent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from patchwright_common.errors import Permanent
 from patchwright_runner.agent.protocol import Budget, Usage
 
-ADVICE = "Ask for a smaller part of the work, or raise the budget in .github/patchwright.yml."
+ADVICE = "Ask for a smaller part of the work, or let the operator raise the budget."
 
 
 def check(budget: Budget, usage: Usage) -> None:
