@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2 as httpx
 from pydantic import Field, SecretStr
 
-from patchwright_common.bus import Bus
+from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.service import ServiceSettings, connected, run, until_stopped
 from patchwright_vault.handlers import Handlers
@@ -109,6 +109,8 @@ async def serve() -> None:
         store = await open_store(service.bus, sealer, given)
         Handlers(store, Minter(store, github), sealer).attach(service.broker)
         await service.broker.start()
+        # Until the server has seen the subscriptions, whoever asks is told that nobody answers.
+        await service.bus.client.flush(timeout=int(TIMEOUT))
         log.info("ready")
         await until_stopped()
 
