@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 """A git object id (SHA-1 or SHA-256)."""
 JOB_ID = r"^[A-Za-z0-9-]{1,64}$"
+NO_COMMIT = "0" * 40
+"""The base of a job in a repository without a commit, so that its user can be told."""
 JobId = Annotated[str, Field(pattern=JOB_ID)]
 """`<repository>-<issue>-<trigger>-<attempt>`; one token of a NATS subject."""
 

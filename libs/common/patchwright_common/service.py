@@ -87,7 +87,7 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
 
     async def closed() -> None:
         if not ended.is_set():
-            _end(broker)
+            _end()
 
     broker = NatsBroker(
         [url.strip() for url in settings.nats_url.split(",")],
@@ -138,15 +138,12 @@ async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
             _, late = await asyncio.wait(late, timeout=STOP_TIMEOUT / 3)
 
 
-def _end(broker: NatsBroker) -> None:
+def _end() -> None:
     """End the process when the connection is lost for good: a revoked user, a protocol error.
 
-    nats-py reconnects after everything else. FastStream would go on asking the closed
-    connection in a loop that never yields, deaf to every signal (0.7.8).
+    nats-py reconnects after everything else.
     """
     log.critical("NATS closed the connection and takes no new one: stopping")
-    for subscriber in broker.subscribers:
-        subscriber.running = False
     signal.raise_signal(signal.SIGTERM)
 
 

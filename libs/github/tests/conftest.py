@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
 
@@ -14,30 +12,7 @@ from pydantic import SecretStr
 
 from patchwright_github.session import Session, client
 from standin_github.client import StandinGitHub
-from standin_github.main import READY
 from standin_github.scene import Scene, make_scene
-
-
-@pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("github")
-    with subprocess.Popen(
-        [sys.executable, "-m", "standin_github.main", "--data", str(data)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith(READY)
-        yield line.removeprefix(READY).strip()
-        process.terminate()
-
-
-@pytest.fixture
-async def github(address: str) -> AsyncIterator[StandinGitHub]:
-    async with StandinGitHub(address) as control:
-        yield control
-        await control.clear_faults()
 
 
 @pytest.fixture(scope="session")

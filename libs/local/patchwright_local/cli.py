@@ -173,8 +173,6 @@ def logs(
     if not files:
         typer.echo("No log yet: `just up` or `just demo` makes them.", err=True)
         raise typer.Exit(1)
-    console = Console()
-    show = Log(console)
     command = ("tail", "-v", "-n", "50", *(["-F"] if follow else []), *map(str, files))
     show, current = Log(Console()), ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:

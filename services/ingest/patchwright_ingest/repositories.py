@@ -8,14 +8,13 @@ from urllib.parse import quote
 import httpx2 as httpx
 
 from patchwright_common.credentials import TokenRequest, Vault
-from patchwright_common.events import Remark
+from patchwright_common.events import NO_COMMIT, Remark
 from patchwright_github.address import clone_url
 from patchwright_github.session import RefusedError, Session
 from patchwright_ingest.trigger import Payload, Trigger
 
 CONVERSATION_LIMIT = 60_000
 """Characters of the thread that go with a job; the newest comments win."""
-NO_COMMIT = "0" * 40
 
 
 class GitHubRepositories:

@@ -12,8 +12,8 @@ import jwt
 import pytest
 import pytest_asyncio
 
+from patchwright_common.events import NO_COMMIT
 from patchwright_ingest.app import BODY_REFERENCE
-from patchwright_ingest.repositories import NO_COMMIT
 
 from .chain import Chain, Place, chain
 from .webhooks import headers, signature

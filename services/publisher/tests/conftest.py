@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,33 +10,10 @@ import pytest
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
 from standin_github.client import StandinGitHub
-from standin_github.main import READY
 from standin_github.scene import Scene, make_scene
 
 from .bundles import Workshop
 from .service import Service, World, running_service
-
-
-@pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("github")
-    with subprocess.Popen(
-        [sys.executable, "-m", "standin_github.main", "--data", str(data)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith(READY)
-        yield line.removeprefix(READY).strip()
-        process.terminate()
-
-
-@pytest.fixture
-async def github(address: str) -> AsyncIterator[StandinGitHub]:
-    async with StandinGitHub(address) as control:
-        yield control
-        await control.clear_faults()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from patchwright_common.claims import Claims
 from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
+    NO_COMMIT,
     AnswerProduced,
     ChangeProduced,
     Event,
@@ -46,7 +47,6 @@ from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits, Sandbo
 
 log = logging.getLogger(__name__)
 
-NO_COMMIT = "0" * 40
 SUMMARY_LIMIT = 60_000
 """Characters of the agent's last words; GitHub shows no more, and events have to stay small."""
 
