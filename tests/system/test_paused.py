@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 
+from harness import signals
 from harness.programs import program
 from harness.stack import RunningStack
 from standin_model.scripting import bash, issue_with_script
@@ -26,11 +25,11 @@ async def test_runner_that_wakes_after_a_takeover_adds_nothing(stack: RunningSta
         started = await stack.until(number, "job.started")
         owner = second.process.pid if started["runner"].startswith("second-") else first.pid
 
-        os.kill(owner, signal.SIGSTOP)
+        signals.pause(owner)
         try:
             finished = await stack.until(number, "job.finished", timeout=90)
         finally:
-            os.kill(owner, signal.SIGCONT)
+            signals.wake(owner)
         await asyncio.sleep(6)  # a heartbeat, at which the sleeper learns that it is late
 
         assert (await stack.until(number, "job.started"))["epoch"] == 2

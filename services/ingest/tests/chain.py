@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
+from harness import signals
 from harness.nats import NatsServer, nats_server
 from harness.nats import bus as connect
 from harness.programs import Program, github_standin, program
@@ -90,11 +90,12 @@ class Chain:
     @asynccontextmanager
     async def paused(self, name: str) -> AsyncIterator[None]:
         """A program that does nothing meanwhile."""
-        self.programs[name].process.send_signal(signal.SIGSTOP)
+        pid = self.programs[name].process.pid
+        signals.pause(pid)
         try:
             yield
         finally:
-            self.programs[name].process.send_signal(signal.SIGCONT)
+            signals.wake(pid)
 
 
 @dataclass(frozen=True)

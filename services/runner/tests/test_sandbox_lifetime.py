@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import signals
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -97,7 +98,7 @@ async def test_box_that_hangs_is_removed_all_the_same(backend: Backend, runner_i
     await _until(lambda: _alive(marker), 5)
     status = Path(f"/proc/{_alive(marker)[0]}/status").read_text()
     first_process = int(status.partition("PPid:")[2].split()[0])
-    os.kill(first_process, signal.SIGSTOP)
+    signals.pause(first_process)
     began = time.monotonic()
     await box.close()
     assert time.monotonic() - began < 6

@@ -13,6 +13,7 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
+from harness import signals
 from patchwright_common import topology
 from patchwright_common.bus import Bus
 
@@ -59,16 +60,16 @@ class NatsServer:
 
     def pause(self) -> None:
         """It stays connected and answers nothing."""
-        self._signal(signal.SIGSTOP)
+        signals.pause(self._pid())
 
     def wake(self) -> None:
         """End a pause."""
-        self._signal(signal.SIGCONT)
+        signals.wake(self._pid())
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _pid(self) -> int:
         if self._process is None:
             raise RuntimeError("the server does not run")
-        self._process.send_signal(number)
+        return self._process.pid
 
 
 @asynccontextmanager
