@@ -158,3 +158,28 @@ class JobFinished(Event):
     result: str
     """`pull_request`, `answer` or `failure`."""
     url: str
+
+
+NO_JOB = "none"
+"""The job id of what happened for no job: NATS allows no empty token."""
+
+
+class GrantGiven(Event):
+    """The vault's audit: an identity got what it asked for. Never the value."""
+
+    caller: str
+    verb: str
+    repository_id: int = 0
+    permissions: dict[str, str] = {}
+    """Of a token, in GitHub's names."""
+    fingerprint: str = ""
+    """The first 12 hex digits of a token's SHA-256, by which GitHub's own log can be searched."""
+
+
+class GrantRefused(Event):
+    """The vault's audit: an identity asked for what it may not have, or could not get it."""
+
+    caller: str
+    verb: str
+    reason: str
+    repository_id: int = 0

@@ -66,6 +66,8 @@ ENDLESS = RetryPolicy("endless", (0.5, 1, 2, 5, 10, 30, 60), limit=None)
 """For what must never be dropped: deliveries that are not jobs yet, and failures to report."""
 COURTEOUS = RetryPolicy("courteous", PATIENT.delays, limit=60, tells_user=False)
 """As patient, but the job goes on without it: an issue can be closed to comments."""
+BACKGROUND = RetryPolicy("background", PATIENT.delays, limit=None, tells_user=False)
+"""For house-keeping that no job waits for, and that must not be left undone either."""
 FLEETING = RetryPolicy("fleeting", (0.5, 1), limit=3, tells_user=False)
 """Progress is worth little a moment later."""
 
@@ -181,6 +183,14 @@ PUBLISHER_CHANGE_PRODUCED = _consumer(
     concurrency=4,
 )
 PUBLISHER_ANSWER_PRODUCED = _consumer("publisher", "answer.produced", PATIENT, "posts the answer")
+VAULT_DELIVERY_RECEIVED = Consumer(
+    "vault",
+    ("pw.github.installation.>", "pw.github.installation_repositories.>"),
+    BACKGROUND,
+    "keeps the register of installations",
+    "vault-delivery-received",
+)
+VAULT_JOB_FINISHED = _consumer("vault", "job.finished", BACKGROUND, "revokes the job's tokens")
 PUBLISHER_JOB_FAILED = _consumer("publisher", "job.failed", ENDLESS, "says what happened")
 
 # --- routes ----------------------------------------------------------------------------
@@ -203,7 +213,7 @@ DELIVERY_RECEIVED = Route(
     "<event>.<action>.<repository_id>",
     None,
     ("ingest",),
-    (TRIAGE_DELIVERY_RECEIVED,),
+    (TRIAGE_DELIVERY_RECEIVED, VAULT_DELIVERY_RECEIVED),
 )
 JOB_REQUESTED = _route(
     "JOB_REQUESTED",
@@ -244,15 +254,22 @@ JOB_FAILED = _route(
     PUBLISHER_JOB_FAILED,
 )
 JOB_FINISHED = _route(
-    "JOB_FINISHED", "job.finished", events.JobFinished, ("publisher",), TRIAGE_JOB_FINISHED
+    "JOB_FINISHED",
+    "job.finished",
+    events.JobFinished,
+    ("publisher",),
+    TRIAGE_JOB_FINISHED,
+    VAULT_JOB_FINISHED,
 )
+GRANT_GIVEN = _route("GRANT_GIVEN", "grant.given", events.GrantGiven, ("vault",))
+GRANT_REFUSED = _route("GRANT_REFUSED", "grant.refused", events.GrantRefused, ("vault",))
 DEAD_LETTER = Route(
     "DEAD_LETTER",
     PW_DLQ,
     "pw.dlq",
     "<service>.<entity>.<verb>.<job_id>",
     None,
-    ("triage", "runner", "publisher"),
+    ("triage", "runner", "publisher", "vault"),
 )
 
 ROUTES = (
@@ -265,6 +282,8 @@ ROUTES = (
     ANSWER_PRODUCED,
     JOB_FAILED,
     JOB_FINISHED,
+    GRANT_GIVEN,
+    GRANT_REFUSED,
     DEAD_LETTER,
 )
 

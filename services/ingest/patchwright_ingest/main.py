@@ -64,7 +64,7 @@ class WebhookSecret:
         """Return when the secret is known."""
         while self._value is None:
             try:
-                self._value = await self._vault.webhook_secret()
+                self._value = (await self._vault.webhook_secrets())[0]
             except (Retry, Permanent) as error:
                 log.warning("waiting for the webhook secret: %s", error.reason)
                 await asyncio.sleep(SECRET_RETRY)

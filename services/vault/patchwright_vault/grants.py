@@ -1,4 +1,4 @@
-"""Who may ask for what: the whole policy on one screen.
+"""What a token may do, by who asks. Which identity may ask for what is in `requests.py`.
 
 An installation token is scoped to one repository and to the permissions that the
 asker's purpose needs, in GitHub's names
@@ -20,15 +20,3 @@ TOKEN_PERMISSIONS: dict[str, dict[str, str]] = {
         "pull_requests": "write",
     },
 }
-
-VERBS: dict[str, frozenset[str]] = {
-    "token": frozenset(TOKEN_PERMISSIONS),
-    "webhook-secret": frozenset({"ingest"}),
-    "model-key": frozenset({"runner"}),
-    "mark": frozenset({"publisher"}),
-}
-
-
-def allowed(caller: str, verb: str) -> bool:
-    """Whether `caller` may use `verb` at all."""
-    return caller in VERBS.get(verb, frozenset())

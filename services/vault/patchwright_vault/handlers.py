@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from faststream.nats import NatsBroker, NatsMessage
 from opentelemetry.trace import SpanKind
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from patchwright_common import telemetry
-from patchwright_common.credentials import MarkRequest, Reply, TokenRequest
+from patchwright_common.credentials import Reply, Request, sealed_reply
 from patchwright_common.errors import Permanent, Retry
-from patchwright_vault.grants import VERBS, allowed
-from patchwright_vault.sealing import Sealer
-from patchwright_vault.store import MODEL_KEY, WEBHOOK_SECRET, Store
-from patchwright_vault.tokens import Minter
+from patchwright_common.requests import PREFIX, VERBS, allowed
+from patchwright_common.wire import Keypair, UnreadableError
+from patchwright_vault.audit import Ask, Audit, Grant
 
 log = logging.getLogger(__name__)
 
@@ -25,44 +24,38 @@ ANSWER_TIMEOUT = 12.0
 """Seconds; the services wait for 15, and nothing is worked out for one that has left."""
 CONCURRENT = 64
 """Requests of one verb at once: one slow installation must not hold up the others."""
+PUBLIC = frozenset(verb.name for verb in VERBS if verb.public)
 
-Request = TypeVar("Request", TokenRequest, MarkRequest)
-Answer = Callable[[str, bytes], Awaitable[Reply]]
+Answer = Callable[[Ask], Awaitable[Grant]]
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Handlers:
-    """One method a verb; each takes the caller and the body."""
+    """Dispatches to `answers`, which has a function for each verb.
 
-    def __init__(self, store: Store, minter: Minter, sealer: Sealer) -> None:
-        self._store = store
-        self._minter = minter
-        self._sealer = sealer
+    `transport` opens what is sealed to the vault.
+    """
+
+    def __init__(self, answers: Mapping[str, Answer], audit: Audit, transport: Keypair) -> None:
+        self._answers = answers
+        self._audit = audit
+        self._transport = transport
 
     def attach(self, broker: NatsBroker) -> None:
         """Listen on every verb, sharing the work with other vaults."""
         for verb in VERBS:
-            self._listen(broker, verb)
+            self._listen(broker, verb.name)
 
     def _listen(self, broker: NatsBroker, verb: str) -> None:
         @broker.subscriber(
-            f"pw.rpc.vault.*.{verb}",
-            queue="vault",
-            decoder=_leave_encoded,
-            max_workers=CONCURRENT,
+            f"{PREFIX}.*.{verb}", queue="vault", decoder=_leave_encoded, max_workers=CONCURRENT
         )
         async def receive(message: NatsMessage) -> bytes:
             caller = message.raw_message.subject.split(".")[3]
-            reply = await self.answer(caller, verb, message.body, dict(message.headers or {}))
-            return reply.model_dump_json().encode()
+            return await self.receive(caller, verb, message.body, dict(message.headers or {}))
 
-    async def answer(self, caller: str, verb: str, body: bytes, headers: dict[str, str]) -> Reply:
-        """The reply to one request. Raises nothing: whoever asks shall not have to guess."""
-        answers: dict[str, Answer] = {
-            "token": self._token,
-            "webhook-secret": lambda _caller, _body: self._secret(WEBHOOK_SECRET),
-            "model-key": lambda _caller, _body: self._secret(MODEL_KEY),
-            "mark": self._mark,
-        }
+    async def receive(self, caller: str, verb: str, data: bytes, headers: dict[str, str]) -> bytes:
+        """The sealed reply to one message; empty for one without a key to seal it to."""
         with telemetry.span(
             f"answer {verb}",
             kind=SpanKind.SERVER,
@@ -70,41 +63,63 @@ class Handlers:
             attributes={"patchwright.caller": caller},
         ):
             try:
-                if not allowed(caller, verb):
-                    raise Permanent(f"{caller} may not ask the vault for {verb}.")
-                async with asyncio.timeout(ANSWER_TIMEOUT):
-                    return await answers[verb](caller, body)
-            except TimeoutError:
-                log.warning("no %s for %s in time", verb, caller)
-                telemetry.fail("timeout")
-                return Reply(error="the vault could not answer in time")
-            except Permanent as error:
-                log.error("refused %s to %s: %s", verb, caller, error.reason)
-                telemetry.fail(error.reason)
-                return Reply(error=error.reason, permanent=True)
-            except Retry as error:
-                log.warning("no %s for %s yet: %s", verb, caller, error.reason)
-                telemetry.fail(error.reason)
-                return Reply(error=error.reason, retry_after=error.after)
-            except Exception as error:
-                log.exception("answering %s failed", verb)
-                telemetry.fail(type(error).__name__)
-                return Reply(error="the vault failed; its log says more")
+                request = Request.model_validate_json(data)
+                ask = Ask(
+                    caller, verb, request.job_id, request.nonce, self._body(request, caller, verb)
+                )
+            except (ValidationError, UnreadableError):
+                log.error("%s asked for %s in a form that cannot be read", caller, verb)
+                telemetry.fail("unreadable")
+                return b""
+            with telemetry.job(ask.job_id):
+                reply = await self._reply(ask)
+            return sealed_reply(reply, request, caller, verb)
 
-    async def _token(self, caller: str, body: bytes) -> Reply:
-        token = await self._minter.token(caller, _parse(TokenRequest, body))
-        return Reply(value=token.value, expires_at=token.expires_at)
+    def _body(self, request: Request, caller: str, verb: str) -> bytes:
+        if not request.sealed:
+            return request.body.encode()
+        return self._transport.open(
+            bytes.fromhex(request.sealed), request.context("ask", caller, verb)
+        )
 
-    async def _secret(self, name: str) -> Reply:
-        return Reply(value=(await self._store.get(name)).decode())
+    async def _reply(self, ask: Ask) -> Reply:
+        """Raises nothing: whoever asks shall not have to guess."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await self._granted(ask)
+        except TimeoutError:
+            log.warning("no %s for %s in time", ask.verb, ask.caller)
+            telemetry.fail("timeout")
+            return Reply(error="the vault could not answer in time")
+        except Retry as error:
+            log.warning("no %s for %s yet: %s", ask.verb, ask.caller, error.reason)
+            telemetry.fail(error.reason)
+            return Reply(error=error.reason, retry_after=error.after)
+        except Exception as error:
+            log.exception("answering %s failed", ask.verb)
+            telemetry.fail(type(error).__name__)
+            return Reply(error="the vault failed; its log says more")
 
-    async def _mark(self, _caller: str, body: bytes) -> Reply:
-        return Reply(value=self._sealer.mark(_parse(MarkRequest, body).job_id))
+    async def _granted(self, ask: Ask) -> Reply:
+        """Raises `Retry`, also when the audit cannot be written."""
+        try:
+            if not allowed(ask.caller, ask.verb):
+                raise Permanent(f"{ask.caller} may not ask the vault for {ask.verb}.")
+            grant = await self._answers[ask.verb](ask)
+        except Permanent as error:
+            log.error("refused %s to %s: %s", ask.verb, ask.caller, error.reason)
+            telemetry.fail(error.reason)
+            await self._audit.refused(ask, error.reason)
+            return Reply(error=error.reason, permanent=True)
+        if ask.verb not in PUBLIC:
+            await self._audit.given(ask, grant)
+        return Reply(value=grant.value, expires_at=grant.expires_at)
 
 
-def _parse(kind: type[Request], body: bytes) -> Request:
+def parsed(kind: type[Body], ask: Ask) -> Body:
+    """The verb's own words. Raises `Permanent` without quoting them."""
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(ask.body)
     except ValidationError:
         raise Permanent("The request to the vault was malformed.") from None
 

@@ -13,10 +13,12 @@ from pydantic import Field, SecretStr
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.service import ServiceSettings, connected, run, until_stopped
+from patchwright_vault.audit import Audit
 from patchwright_vault.handlers import Handlers
 from patchwright_vault.sealing import Sealer, load_or_make_key
 from patchwright_vault.store import GITHUB_APP, MODEL_KEY, WEBHOOK_SECRET, GitHubApp, Store
 from patchwright_vault.tokens import Minter, app_jwt
+from patchwright_vault.verbs import Verbs, transport_key
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +109,9 @@ async def serve() -> None:
         ) as github,
     ):
         store = await open_store(service.bus, sealer, given)
-        Handlers(store, Minter(store, github), sealer).attach(service.broker)
+        answers = Verbs(store, Minter(store, github), sealer).answers()
+        transport = await transport_key(store)
+        Handlers(answers, Audit(service.bus), transport).attach(service.broker)
         await service.broker.start()
         # Until the server has seen the subscriptions, whoever asks is told that nobody answers.
         await service.bus.client.flush(timeout=int(TIMEOUT))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 GITHUB_APP = "github-app"
 WEBHOOK_SECRET = "webhook-secret"  # noqa: S105  a record's name
 MODEL_KEY = "model-key"
-NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY)
+TRANSPORT_KEY = "transport-key"  # X25519: what operators bring is sealed to it
+NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY, TRANSPORT_KEY)
 
 
 class MissingError(Permanent):
@@ -37,6 +38,11 @@ class GitHubApp(BaseModel):
 
     app_id: str
     private_key: str = Field(repr=False)
+    slug: str = ""
+    """Its name in URLs and mentions."""
+    api_url: str = ""
+    """The GitHub that it lives on: the REST API, without a slash at the end."""
+    html_url: str = ""
 
 
 class Store:
@@ -73,6 +79,15 @@ class Store:
             except KeyNotFoundError:
                 raise MissingError(f"The vault holds no {name}.") from None
         return self._sealer.open(name, entry.value or b""), entry.revision or 0
+
+    async def create(self, name: str, secret: bytes) -> bool:
+        """Seal and store unless there is such a record; whether it was this call that did."""
+        async with _errors():
+            try:
+                await self._bucket.create(name, self._sealer.seal(name, secret))
+            except KeyWrongLastSequenceError:
+                return False
+        return True
 
     async def put(self, name: str, secret: bytes) -> bool:
         """Seal and store; False when the record already held this secret.

@@ -16,7 +16,7 @@ from harness.nats import bus as connect
 from harness.nats import nats_server
 from harness.programs import Program, github_standin, program
 from patchwright_common.bus import Bus
-from patchwright_common.credentials import Reply, TokenRequest
+from patchwright_common.credentials import Reply, TokenRequest, Vault
 from standin_github.client import CreatedApp, StandinGitHub
 
 READY = r'"text": "ready'
@@ -50,12 +50,11 @@ class Serving:
         ]
 
     async def ask(
-        self, caller: str, verb: str, body: bytes | TokenRequest = b"{}", *, timeout: float = 15
+        self, caller: str, verb: str, body: str | TokenRequest = "{}", *, job_id: str = ""
     ) -> Reply:
-        """The vault's raw answer, whoever says to be asking."""
-        sent = body if isinstance(body, bytes) else body.model_dump_json().encode()
-        data = await self.bus.request(f"pw.rpc.vault.{caller}.{verb}", sent, timeout=timeout)
-        return Reply.model_validate_json(data)
+        """The vault's answer, opened, whoever says to be asking."""
+        sent = body if isinstance(body, str) else body.model_dump_json()
+        return await Vault(self.bus, caller).exchange(verb, sent, job_id=job_id)
 
     async def token(self, caller: str, request: TokenRequest) -> str:
         reply = await self.ask(caller, "token", request)
@@ -104,5 +103,5 @@ async def serving(folder: Path) -> AsyncIterator[Serving]:
         yield Serving(bus, github, app, vault, folder)
 
 
-def request(**fields: object) -> bytes:
-    return json.dumps(fields).encode()
+def request(**fields: object) -> str:
+    return json.dumps(fields)

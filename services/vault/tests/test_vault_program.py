@@ -64,7 +64,7 @@ async def test_later_start_needs_no_secrets_and_writes_nothing(
     for environment in (given, given, plain):
         async with program(PROGRAM, environment=environment) as vault:
             await vault.line(READY)
-            secret = await Vault(bus, "ingest").webhook_secret()
+            [secret] = await Vault(bus, "ingest").webhook_secrets()
             assert secret.get_secret_value() == "first-secret"
             assert await vault.stop() == 0
         counts.append(len(sealed(vault)))
@@ -77,7 +77,7 @@ async def test_changed_secret_takes_the_place_of_the_old(plain: dict[str, str], 
         given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": secret}
         async with program(PROGRAM, environment=given) as vault:
             await vault.line(READY)
-            found = await Vault(bus, "ingest").webhook_secret()
+            [found] = await Vault(bus, "ingest").webhook_secrets()
             assert found.get_secret_value() == secret
 
 
@@ -179,7 +179,7 @@ async def test_two_vaults_that_start_at_once_serve_the_same(
         for vault in (other, one):
             marks = {await Vault(bus, "publisher").mark("7-1") for _ in range(10)}
             assert len(marks) == 1
-            secret = await Vault(bus, "ingest").webhook_secret()
+            [secret] = await Vault(bus, "ingest").webhook_secrets()
             assert secret.get_secret_value() == "a-secret"
             if vault is other:
                 assert await vault.stop() == 0

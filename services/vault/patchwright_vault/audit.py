@@ -1,0 +1,64 @@
+"""Who got what, for which job: an event for every grant and every refusal, never a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from patchwright_common.bus import Bus
+from patchwright_common.events import NO_JOB, GrantGiven, GrantRefused
+from patchwright_common.flow import GRANT_GIVEN, GRANT_REFUSED
+
+REASON_LIMIT = 500
+"""Characters."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request as the verbs see it: who, for what, for which job, with which words."""
+
+    caller: str
+    verb: str
+    job_id: str
+    nonce: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a verb gives, and what the audit may tell of it."""
+
+    value: str = field(default="", repr=False)
+    expires_at: float = 0.0
+    """Seconds since the epoch; 0 for what does not expire."""
+    repository_id: int = 0
+    permissions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+class Audit:
+    """Writes the events. Raises `Retry` when they cannot be stored: then nothing is granted."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def given(self, ask: Ask, grant: Grant) -> None:
+        """Before the answer leaves."""
+        event = GrantGiven(
+            job_id=ask.job_id or NO_JOB,
+            caller=ask.caller,
+            verb=ask.verb,
+            repository_id=grant.repository_id,
+            permissions=grant.permissions,
+            fingerprint=grant.fingerprint,
+        )
+        await self._bus.emit(GRANT_GIVEN, event, step=f"given:{ask.nonce}")
+
+    async def refused(self, ask: Ask, reason: str) -> None:
+        """With the reason that the asker is told."""
+        event = GrantRefused(
+            job_id=ask.job_id or NO_JOB,
+            caller=ask.caller,
+            verb=ask.verb,
+            reason=reason[:REASON_LIMIT],
+        )
+        await self._bus.emit(GRANT_REFUSED, event, step=f"refused:{ask.nonce}")
