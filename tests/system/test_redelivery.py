@@ -7,7 +7,6 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from harness.nats import connected
 from harness.stack import RunningStack
 from patchwright_common import flow
 from patchwright_local.demo import BODY, TITLE
@@ -26,7 +25,7 @@ async def finished(stack: RunningStack) -> int:
 
 async def _labelled(stack: RunningStack) -> list[int]:
     """Where the stream of deliveries holds that a label was set, oldest first."""
-    async with connected(stack.at.nats_url) as client:
+    async with stack.nats() as client:
         js = client.jetstream(timeout=5)
         last = (await js.stream_info("PW_GITHUB")).state.last_seq
         stored = [(s, await js.get_msg("PW_GITHUB", seq=s)) for s in range(1, last + 1)]
@@ -35,7 +34,7 @@ async def _labelled(stack: RunningStack) -> list[int]:
 
 async def _idle(stack: RunningStack) -> None:
     """Return when no consumer has anything left to do."""
-    async with connected(stack.at.nats_url) as client, asyncio.timeout(30):
+    async with stack.nats() as client, asyncio.timeout(30):
         js = client.jetstream(timeout=5)
         for consumer in flow.consumers():
             stream = flow.route_of(consumer).stream.name
@@ -59,7 +58,7 @@ async def test_event_sent_again_changes_nothing(
     mine = [s for s, subject in await stack.events(finished) if subject.startswith(f"{prefix}.")]
 
     for sequence in mine:
-        await replay(stack.at.nats_url, "events", sequence, as_new=False)
+        await replay(stack.at.nats_url, stack.at.nkey(), "events", sequence, as_new=False)
     await _idle(stack)
 
     assert await _looks(stack, finished) == before
@@ -70,7 +69,7 @@ async def test_delivery_sent_as_it_was_makes_no_second_result(
 ) -> None:
     before = await _looks(stack, finished)
     for sequence in await _labelled(stack):
-        await replay(stack.at.nats_url, "github", sequence, as_new=False)
+        await replay(stack.at.nats_url, stack.at.nkey(), "github", sequence, as_new=False)
     await _idle(stack)
 
     assert await _looks(stack, finished) == before
@@ -95,7 +94,7 @@ async def test_delivery_sent_as_new_makes_a_second_attempt(stack: RunningStack) 
     await stack.settled(number)
     labelled = (await _labelled(stack))[-1]
 
-    await replay(stack.at.nats_url, "github", labelled, as_new=True)
+    await replay(stack.at.nats_url, stack.at.nkey(), "github", labelled, as_new=True)
 
     second = await stack.until(number, "job.finished", count=2)
     assert second["job_id"].endswith("-issue-2")

@@ -14,7 +14,6 @@ from nats.js import api
 from nats.js.errors import (
     APIError,
     BadObjectMetaError,
-    DigestMismatchError,
     NotFoundError,
     ObjectNotFoundError,
 )
@@ -131,19 +130,27 @@ class Bus:
         return message.data or b""
 
     async def job(self, job_id: str) -> JobRequested:
-        """Triage's record of the job. Raises `Permanent` when there is none that can be read."""
+        """Triage's record of the job. Raises `Permanent` when there is none that can be read.
+
+        The first message on the subject is the record: triage publishes it with that
+        condition, and whatever came later is not.
+        """
+        subject = JOB_REQUESTED.subject(job_id)
         try:
-            message = await self.js.get_last_msg(
-                JOB_REQUESTED.stream.name, JOB_REQUESTED.subject(job_id)
+            message = await self.js.get_msg(
+                JOB_REQUESTED.stream.name, seq=1, subject=subject, next=True
             )
         except NotFoundError as error:
             raise Permanent("There is no record of this request.") from error
         except AWAY as error:
             raise Retry(f"{JOB_REQUESTED.stream.name} did not answer: {error!r}") from error
         try:
-            return JobRequested.model_validate_json(message.data or b"")
+            record = JobRequested.model_validate_json(message.data or b"")
         except ValidationError:
             raise Permanent("The record of this request is malformed.") from None
+        if record.job_id != job_id:
+            raise Permanent("The record of this request names another one.")
+        return record
 
     async def put(self, bucket: Bucket, data: bytes) -> str:
         """Store `data` under its SHA-256 and return that in hex. Storing twice is harmless."""
@@ -163,14 +170,33 @@ class Bus:
         async with _object_errors(bucket):
             store = await self._objects(bucket)
             try:
-                data = (await store.get(digest)).data or b""
-            except ObjectNotFoundError as error:
+                info = await store.get_info(digest)
+                data = await self._pieces(bucket, info.nuid or "", info.size or 0)
+            except NotFoundError as error:
                 raise Permanent("The stored data of this request is no longer there.") from error
-            except (DigestMismatchError, BadObjectMetaError) as error:
+            except BadObjectMetaError as error:
                 raise Permanent(CHANGED) from error
         if hashlib.sha256(data).hexdigest() != digest:
             raise Permanent(CHANGED)
         return data
+
+    async def _pieces(self, bucket: Bucket, nuid: str, size: int) -> bytes:
+        """An object's bytes, piece by piece. Raises `NotFoundError`.
+
+        nats-py reads by a consumer of its own, and whoever may make consumers may let the
+        server deliver a stream's messages to any subject.
+        """
+        data, sequence = bytearray(), 0
+        while len(data) < size:
+            piece = await self.js.get_msg(
+                f"OBJ_{bucket.name}",
+                seq=sequence + 1,
+                subject=f"$O.{bucket.name}.C.{nuid}",
+                next=True,
+            )
+            data += piece.data or b""
+            sequence = piece.seq or 0
+        return bytes(data)
 
     async def _objects(self, bucket: Bucket) -> ObjectStore:
         return await self.js.object_store(bucket.name)

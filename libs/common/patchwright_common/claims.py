@@ -8,17 +8,20 @@ compare-and-set only.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from pydantic import BaseModel, ConfigDict
 
 from patchwright_common.bus import AWAY
 from patchwright_common.errors import Overtaken, Retry
 from patchwright_common.flow import PW_CLAIMS
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 CONTENTION_LIMIT = 50
 """How often a compare-and-set is tried before the caller is told to come back."""
 LISTING_TIMEOUT = 30.0
-"""Seconds to list every key; nats-py waits for ever where the server stops answering."""
+"""Seconds to list every key."""
+LISTING_LIMIT = 100_000
+"""Subjects that the server names in one answer."""
 
 Kind = Literal["pull_request", "answer", "failure"]
 
@@ -69,14 +74,15 @@ Record = TypeVar("Record", bound=BaseModel)
 class Claims:
     """Typed access to the bucket. Every method raises `Retry` when NATS does not answer."""
 
-    def __init__(self, bucket: KeyValue) -> None:
+    def __init__(self, js: JetStreamContext, bucket: KeyValue) -> None:
+        self._js = js
         self._bucket = bucket
 
     @classmethod
     async def open(cls, js: JetStreamContext) -> Claims:
         """Bind to the bucket that `just topology` made. Raises `Retry` when it is not there."""
         async with _errors():
-            return cls(await js.key_value(PW_CLAIMS.name))
+            return cls(js, await js.key_value(PW_CLAIMS.name))
 
     async def read(self, key: str, kind: type[Record]) -> Record | None:
         """The record at `key`, or None."""
@@ -184,13 +190,19 @@ class Claims:
         return await self.read(f"outcome.{job_id}", Outcome)
 
     async def keys(self, prefix: str) -> list[str]:
-        """The names behind `<prefix>.`, for sweeping."""
+        """The names behind `<prefix>.`, for sweeping. Deleted ones may be among them.
+
+        Asked from the stream: nats-py lists by a consumer of its own, which no service may make.
+        """
+        subjects = f"$KV.{PW_CLAIMS.name}.{prefix}."
         async with _errors(), asyncio.timeout(LISTING_TIMEOUT):
-            try:
-                found = await self._bucket.keys(filters=[f"{prefix}."])
-            except NoKeysError:
-                return []
-        return [k.removeprefix(f"{prefix}.") for k in found if k.startswith(f"{prefix}.")]
+            info = await self._js.stream_info(
+                f"KV_{PW_CLAIMS.name}", subjects_filter=f"{subjects}>"
+            )
+        found = [name.removeprefix(subjects) for name in info.state.subjects or {}]
+        if len(found) >= LISTING_LIMIT:
+            log.error("%s holds more %s records than can be listed", PW_CLAIMS.name, prefix)
+        return found
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
 from patchwright_common import requests, wire
 from patchwright_common.errors import Permanent, Retry
@@ -25,6 +25,8 @@ EXPIRY_MARGIN = 300.0
 """Seconds before its expiry from which a token is not handed out any more."""
 ANSWER_TIMEOUT = 15.0
 """Seconds that an asker waits."""
+UNREADABLE = "the vault's answer could not be read"
+_SECRETS = TypeAdapter(list[SecretStr])
 
 
 class Request(BaseModel):
@@ -109,7 +111,10 @@ class Vault:
     async def webhook_secrets(self) -> list[SecretStr]:
         """The secrets that verify at the moment, newest first; for ingest alone."""
         reply = _value(await self.ask("webhook-secret"))
-        return [SecretStr(found) for found in json.loads(reply.get_secret_value())]
+        try:
+            return _SECRETS.validate_json(reply.get_secret_value())
+        except ValidationError:
+            raise Retry(UNREADABLE) from None
 
     async def model_key(self, job_id: str = "") -> SecretStr:
         """For the runner alone."""
@@ -124,7 +129,10 @@ class Vault:
     async def app(self) -> AppFacts:
         """What the App is called and which GitHub it lives on."""
         reply = _value(await self.ask("app"))
-        return AppFacts.model_validate_json(reply.get_secret_value())
+        try:
+            return AppFacts.model_validate_json(reply.get_secret_value())
+        except ValidationError:
+            raise Retry(UNREADABLE) from None
 
     async def tell(self, verb: str, secret_body: dict[str, Any]) -> Reply:
         """As `ask`, with a body that only the vault can read; for the set-up alone."""
@@ -181,7 +189,7 @@ def _opened(own: wire.Keypair, data: bytes, context: bytes) -> Reply:
     try:
         return Reply.model_validate_json(own.open(data, context))
     except (wire.UnreadableError, ValidationError):
-        raise Retry("the vault's answer could not be read") from None
+        raise Retry(UNREADABLE) from None
 
 
 def _value(reply: Reply) -> SecretStr:

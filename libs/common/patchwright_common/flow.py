@@ -27,6 +27,8 @@ class Stream:
     about: str
     max_age: float
     max_bytes: int
+    readers: tuple[str, ...] = ()
+    """Who may look single messages up, apart from its consumers."""
     duplicate_window: float = 3600.0
 
 
@@ -37,6 +39,10 @@ class Bucket:
     name: str
     kind: str
     about: str
+    writers: dict[str, tuple[str, ...]]
+    """By service, which keys: `claim.>`; `>` are all."""
+    readers: tuple[str, ...]
+    """Besides those that write."""
     max_age: float = 0.0
     history: int = 1
 
@@ -124,21 +130,55 @@ class Route:
 PW_GITHUB = Stream(
     "PW_GITHUB", ("pw.github.>",), "raw deliveries, byte for byte", 30 * DAY, 10 * 2**30
 )
-PW_EVENTS = Stream("PW_EVENTS", ("pw.evt.>",), "what happened to each job", 365 * DAY, 10 * 2**30)
+PW_EVENTS = Stream(
+    "PW_EVENTS",
+    ("pw.evt.>",),
+    "what happened to each job",
+    365 * DAY,
+    10 * 2**30,
+    readers=("triage", "runner", "publisher", "vault"),
+)
 PW_DLQ = Stream("PW_DLQ", ("pw.dlq.>",), "messages that no retry could cure", 365 * DAY, 2**30)
 
 STREAMS = (PW_GITHUB, PW_EVENTS, PW_DLQ)
 
 # --- buckets ---------------------------------------------------------------------------
 
-PW_VAULT = Bucket("PW_VAULT", "kv", "secrets, as ciphertext only")
-PW_CLAIMS = Bucket("PW_CLAIMS", "kv", "claims, outcomes, queues: authoritative, kept for ever")
-PW_DELIVERIES = Bucket(
-    "PW_DELIVERIES", "objects", "delivery bodies too large for a message", PW_GITHUB.max_age
+PW_VAULT = Bucket("PW_VAULT", "kv", "secrets, as ciphertext only", {"vault": (">",)}, ())
+PW_CLAIMS = Bucket(
+    "PW_CLAIMS",
+    "kv",
+    "claims, outcomes, queues: authoritative, kept for ever",
+    {
+        "triage": ("trigger.>", "queue.>"),
+        "runner": ("claim.>",),
+        "publisher": ("outcome.>", "comment.>"),
+    },
+    ("vault",),
 )
-PW_CHANGES = Bucket("PW_CHANGES", "objects", "git bundles, named by digest", PW_EVENTS.max_age)
+PW_DELIVERIES = Bucket(
+    "PW_DELIVERIES",
+    "objects",
+    "delivery bodies too large for a message",
+    {"ingest": (">",)},
+    ("triage", "vault"),
+    PW_GITHUB.max_age,
+)
+PW_CHANGES = Bucket(
+    "PW_CHANGES",
+    "objects",
+    "git bundles, named by digest",
+    {"runner": (">",)},
+    ("publisher",),
+    PW_EVENTS.max_age,
+)
 PW_CHECKPOINTS = Bucket(
-    "PW_CHECKPOINTS", "objects", "transcripts, named by digest", PW_EVENTS.max_age
+    "PW_CHECKPOINTS",
+    "objects",
+    "transcripts, named by digest",
+    {"runner": (">",)},
+    (),
+    PW_EVENTS.max_age,
 )
 
 BUCKETS = (PW_VAULT, PW_CLAIMS, PW_DELIVERIES, PW_CHANGES, PW_CHECKPOINTS)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import stamina
@@ -20,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from patchwright_common import telemetry, topology
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
+from patchwright_common.permissions import inbox
 from patchwright_common.pull import STOP_TIMEOUT, PullLoop
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,9 @@ class ServiceSettings(BaseSettings):
         default="nats://127.0.0.1:4222",
         pattern=rf"^{_SERVER}(\s*,\s*{_SERVER})*$",
         description="Where NATS listens; several by commas.",
+    )
+    nats_nkey_file: Path | None = Field(
+        default=None, description="This service's own key at NATS: a seed file, mode 0600."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="The least that is logged."
@@ -79,6 +85,7 @@ class Service:
 @contextlib.asynccontextmanager
 async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Service]:
     """Connect, check the topology, and close in order. Waits for NATS as long as it takes."""
+    seed = _seed_file(settings.nats_nkey_file)
     export = bool(
         settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint
     )
@@ -92,7 +99,8 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
     broker = NatsBroker(
         [url.strip() for url in settings.nats_url.split(",")],
         name=f"patchwright-{name}",
-        inbox_prefix=f"_INBOX_{name}",
+        inbox_prefix=inbox(name),
+        nkeys_seed=seed,
         connect_timeout=2,
         # A connection that died without a word is noticed after two silent pings.
         ping_interval=10,
@@ -148,9 +156,29 @@ def _end() -> None:
 
 
 async def _log_absence(error: Exception) -> None:
-    """FastStream logs NATS's own errors, but is silent while nobody listens."""
+    """FastStream logs NATS's own errors, but is silent while nobody listens.
+
+    A subject that is refused would otherwise show as an answer that never comes.
+    """
     if isinstance(error, OSError):
         log.warning("waiting for NATS: %s", error)
+    elif "permissions violation" in str(error).lower():
+        log.error("NATS refused, see deploy/nats: %s", error)
+
+
+def _seed_file(path: Path | None) -> str | None:
+    """Raises `Permanent` for one that cannot be read, or that others may read."""
+    if path is None or path == Path():
+        return None
+    try:
+        with path.expanduser().open() as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise Permanent(f"The key file for NATS is open to others: chmod 600 {path}")
+    except OSError as error:
+        raise Permanent(
+            f"The key file for NATS, {path}, cannot be used: {error.strerror}."
+        ) from None
+    return str(path.expanduser())
 
 
 def _not_ready(error: Exception) -> bool:

@@ -160,7 +160,7 @@ async def test_endless_contention_is_a_retry(bus: Bus) -> None:
     """Another writer is always first."""
     bucket = Contended(*vars(await bus.js.key_value("PW_CLAIMS")).values())
     with pytest.raises(Retry, match="too many writers"):
-        await Claims(bucket).change("count.x", Counter, lambda _: Counter(value=1))
+        await Claims(bus.js, bucket).change("count.x", Counter, lambda _: Counter(value=1))
     assert bucket.overtaken == CONTENTION_LIMIT
 
 

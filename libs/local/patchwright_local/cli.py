@@ -28,7 +28,7 @@ from patchwright_local.demo import Demo, person_token
 from patchwright_local.processes import StartError
 from patchwright_local.settings import LocalSettings
 from patchwright_local.show import Log
-from patchwright_local.stack import make_topology
+from patchwright_local.stack import Options, make_topology
 from patchwright_local.stack import up as stack_up
 from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox import image as sandbox_image
@@ -44,18 +44,20 @@ Sandbox = Annotated[str, typer.Option(help="docker, bubblewrap or auto.")]
 def up(
     sandbox: Sandbox = "",
     jaeger: Annotated[bool, typer.Option(help="Use the real Jaeger, through Docker.")] = False,
+    demo: Annotated[bool, typer.Option(help="The stand-ins, even after `just setup`.")] = False,
 ) -> None:
     """Run the whole stack in the foreground; Ctrl-C stops everything."""
-    _run(lambda: _up(_settings(sandbox), Console(), jaeger=jaeger))
+    options = Options(demo=demo, jaeger=jaeger)
+    _run(lambda: _up(_settings(sandbox), Console(), options))
 
 
-async def _up(settings: LocalSettings, console: Console, *, jaeger: bool) -> None:
+async def _up(settings: LocalSettings, console: Console, options: Options) -> None:
     folder = state.Folder(settings.home.absolute())
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     environment = dict(os.environ)
-    starting = stack_up(settings, folder, Log(console), environment=environment, jaeger=jaeger)
+    starting = stack_up(settings, folder, Log(console), environment=environment, options=options)
     async with contextlib.AsyncExitStack() as running:
         entering = asyncio.create_task(running.enter_async_context(starting))
         stopped = asyncio.create_task(stop.wait())
@@ -119,7 +121,7 @@ def _start(folder: state.Folder, sandbox: str, console: Console) -> state.Stack:
     option = [f"--sandbox={sandbox}"] if sandbox else []
     with log.open("w") as output, console.status("Starting the local stack …"):
         child = subprocess.Popen(
-            (sys.executable, "-m", "patchwright_local", "up", *option),
+            (sys.executable, "-m", "patchwright_local", "up", "--demo", *option),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -217,12 +219,16 @@ def flow() -> None:
 @app.command()
 def topology(
     nats_url: Annotated[str, typer.Option(envvar="PATCHWRIGHT_NATS_URL")] = "",
+    nkey_file: Annotated[
+        Path | None, typer.Option(envvar="PATCHWRIGHT_NATS_NKEY_FILE", help="The operator's.")
+    ] = None,
     replicas: Annotated[int, typer.Option(help="Copies of each stream in a cluster.")] = 1,
 ) -> None:
     """Make streams, consumers and buckets match the map; safe to repeat."""
 
     async def make() -> None:
-        for line in await make_topology(nats_url or _nats_url(), replicas=replicas):
+        url, key = (nats_url, nkey_file) if nats_url else _nats()
+        for line in await make_topology(url, key, replicas=replicas):
             typer.echo(line)
 
     _run(make)
@@ -237,7 +243,7 @@ def replay(
     """Send a stored delivery or event again."""
 
     async def again() -> None:
-        typer.echo(await replay_module.replay(_nats_url(), stream, sequence, as_new=new))
+        typer.echo(await replay_module.replay(*_nats(), stream, sequence, as_new=new))
 
     _run(again)
 
@@ -249,10 +255,13 @@ def image() -> None:
     raise typer.Exit(sandbox_image.main([str(context)]))
 
 
-def _nats_url() -> str:
+def _nats() -> tuple[str, Path | None]:
+    """Where NATS is, and the operator's key to it."""
     settings = _settings("")
     stack = state.running(state.Folder(settings.home.absolute()))
-    return stack.nats_url if stack else f"nats://127.0.0.1:{settings.nats_port}"
+    if stack:
+        return stack.nats_url, stack.nkey()
+    return f"nats://127.0.0.1:{settings.nats_port}", None
 
 
 def _settings(sandbox: str) -> LocalSettings:

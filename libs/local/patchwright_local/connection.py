@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import nats
 from nats.aio.client import Client
+
+from patchwright_common.permissions import inbox
+from patchwright_common.requests import OPERATOR
 
 CONNECT_TIMEOUT = 5
 """Seconds."""
 
 
 @asynccontextmanager
-async def connected(nats_url: str, *, attempts: int = 1) -> AsyncIterator[Client]:
-    """Connected, and closed at the end. Raises what nats-py raises."""
+async def connected(
+    nats_url: str, nkey_file: Path | None, *, identity: str = OPERATOR, attempts: int = 1
+) -> AsyncIterator[Client]:
+    """Connected, and closed at the end. Raises what nats-py raises.
+
+    `nkey_file` is the seed of `identity`; without one the URL has to say who asks.
+    """
     client = await nats.connect(
         nats_url,
+        nkeys_seed=str(nkey_file) if nkey_file else None,
+        inbox_prefix=inbox(identity),
         connect_timeout=CONNECT_TIMEOUT,
         max_reconnect_attempts=attempts,
         error_cb=_left_to_the_caller,

@@ -19,11 +19,12 @@ from rich.markup import escape
 from rich.text import Text
 
 from patchwright_common.flow import PW_EVENTS, PW_GITHUB
+from patchwright_ingest.trigger import LABEL
 from patchwright_local import state
 from patchwright_local.connection import connected
+from patchwright_local.demo_app import REPOSITORY
 from patchwright_local.processes import StartError
 from patchwright_local.show import visible
-from patchwright_local.stack import LABEL, REPOSITORY
 
 TITLE = "Greeting crashes on an empty name"
 BODY = """\
@@ -187,7 +188,7 @@ class Demo:
         return bool(pull["state"] == "open")
 
     async def _trace_id(self, job_id: str) -> str:
-        async with connected(self._stack.nats_url) as client:
+        async with connected(self._stack.nats_url, self._stack.nkey()) as client:
             subject = f"pw.evt.job.finished.{job_id}"
             message = await client.jetstream().get_last_msg(PW_EVENTS.name, subject)
             return str((message.headers or {}).get("traceparent", "--")).split("-")[1]
@@ -204,7 +205,7 @@ class Demo:
             while True:
                 yield await found.get()
 
-        async with connected(self._stack.nats_url) as client:
+        async with connected(self._stack.nats_url, self._stack.nkey()) as client:
             js = client.jetstream()
             for name, subject in ((PW_GITHUB.name, "pw.github.issues.labeled.*"),
                                   (PW_EVENTS.name, "pw.evt.>")):  # fmt: skip

@@ -34,7 +34,10 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Process:
-    """A program of the stack. `ready` is what one of its lines holds when it serves."""
+    """A program of the stack. `ready` is what one of its lines holds when it serves.
+
+    Empty for one that nobody waits for.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -118,6 +121,8 @@ class Running:
             limit=2**20,
         )
         self._child, self.pid = child, child.pid
+        if not self.process.ready:
+            self._ready.set()
         last = ""
         try:
             with self._log.open("a") as log:

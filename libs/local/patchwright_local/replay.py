@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 from nats.js.errors import NotFoundError
 
@@ -14,7 +15,9 @@ STREAMS = {"github": PW_GITHUB.name, "events": PW_EVENTS.name}
 _SERVER_HEADERS = ("Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Stream", "Nats-Msg-Id")
 
 
-async def replay(nats_url: str, stream: str, sequence: int, *, as_new: bool) -> str:
+async def replay(
+    nats_url: str, nkey_file: Path | None, stream: str, sequence: int, *, as_new: bool
+) -> str:
     """Publish the stored message again and return a line about it.
 
     As it was, it makes no second result: its delivery is known. `as_new` gives it an id
@@ -22,7 +25,7 @@ async def replay(nats_url: str, stream: str, sequence: int, *, as_new: bool) -> 
     """
     if as_new and stream != "github":
         raise StartError("Only a delivery can be sent as new: replay its sequence in PW_GITHUB.")
-    async with connected(nats_url) as client:
+    async with connected(nats_url, nkey_file) as client:
         js = client.jetstream(timeout=5)
         try:
             stored = await js.get_msg(STREAMS[stream], seq=sequence)

@@ -3,94 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import random
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from patchwright_common import topology
+from patchwright_common.requests import OPERATOR
 from patchwright_local import state
 from patchwright_local.connection import connected
+from patchwright_local.demo_app import demo_app
+from patchwright_local.identities import CONFIGURATION, Identities
+from patchwright_local.ports import HOST, Ports
+from patchwright_local.private import write_private
 from patchwright_local.processes import Process, Show, StartError, Supervisor
 from patchwright_local.settings import LocalSettings
 from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox.protocol import Backend
-from standin_github.client import StandinGitHub
 
-HOST = "127.0.0.1"
-UNASSIGNED = range(20_000, 32_000)
-"""Free ports are taken from below those that the kernel gives to outgoing connections."""
-APP_NAME = "Patchwright"
-OWNER = "doorbell-labs"
-REPOSITORY = f"{OWNER}/doorbell"
-PERSON = "ada"
-LABEL = "patchwright"
 JAEGER_IMAGE = "jaegertracing/jaeger:2.11.0"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _PASSED_PREFIXES = ("DOCKER_", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy", "ANTHROPIC_BASE")
 
 
 @dataclass(frozen=True)
-class Ports:
-    """Where everything listens on loopback."""
+class Options:
+    """What the command line asks of a stack, besides the settings."""
 
-    nats: int
-    ingest: int
-    github: int
-    model: int
-    traces: int
-    otlp: int
-    """Where spans go: the tracing UI's own port, unless that is Jaeger."""
-
-    @classmethod
-    def of(cls, settings: LocalSettings, *, jaeger: bool) -> Ports:
-        """The wanted ports, checked to be free. Raises `StartError` naming what to set."""
-        wanted = {
-            "nats": settings.nats_port,
-            "ingest": settings.ingest_port,
-            "github": settings.github_port,
-            "model": settings.model_port,
-            "traces": settings.traces_port,
-        }
-        if jaeger:
-            wanted["otlp"] = settings.otlp_port
-        with contextlib.ExitStack() as held:
-            # Held together, or two of them could be given the same free port.
-            free = {
-                name: _bound(held.enter_context(socket.socket()), name, port)
-                for name, port in wanted.items()
-            }
-        return cls(**{"otlp": free["traces"], **free})
-
-
-def _bound(probe: socket.socket, name: str, port: int) -> int:
-    """Bind to `port`, or to any free one for 0, and return which it was."""
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    for candidate in [port] if port else random.sample(UNASSIGNED, k=50):
-        try:
-            probe.bind((HOST, candidate))
-            probe.listen()
-        except OSError:
-            continue
-        return candidate
-    variable = f"PATCHWRIGHT_{name.upper()}_PORT"
-    raise StartError(
-        f"Port {port} ({name}) is taken: stop what listens there, or choose another with "
-        f"{variable}=…, where 0 takes a free one."
-    )
+    demo: bool = False
+    """The stand-in, even where an App was set up."""
+    setting_up: bool = False
+    """For a real GitHub, before its App exists: the services wait for it."""
+    jaeger: bool = False
+    relay: str = ""
+    """A channel's URL from which webhooks are fetched."""
 
 
 class LocalStack:
-    """Builds and starts the processes; `files` is the folder that belongs to this stack."""
+    """Builds and starts the processes; `folder` belongs to this stack."""
 
     def __init__(
         self,
@@ -99,16 +54,20 @@ class LocalStack:
         show: Show,
         *,
         environment: dict[str, str],
-        jaeger: bool = False,
+        options: Options,
     ) -> None:
         self._settings = settings
-        self._with_jaeger = jaeger
+        self._options = options
         self._folder = folder
         self._environment = environment
+        set_up = options.setting_up or (folder.app.exists() and not options.demo)
+        self._real_github = set_up or (settings.real_github and not options.demo)
+        self._real_model = set_up or settings.real_model
+        self._identities = Identities(folder.root / "identities")
         self.supervisor = Supervisor(show, folder.logs)
-        self.ports = Ports.of(settings, jaeger=jaeger)
+        self.ports = Ports.of(settings, jaeger=options.jaeger)
         missing = settings.missing()
-        if missing:
+        if missing and self._real_github:
             raise StartError(f"A part of a GitHub App is set, so set too: {', '.join(missing)}")
 
     @property
@@ -124,7 +83,7 @@ class LocalStack:
     @property
     def github_url(self) -> str:
         """The stand-in, or empty."""
-        return "" if self._settings.real_github else f"http://{HOST}:{self.ports.github}"
+        return "" if self._real_github else f"http://{HOST}:{self.ports.github}"
 
     @property
     def webhook_url(self) -> str:
@@ -134,9 +93,10 @@ class LocalStack:
     async def start(self) -> state.Stack:
         """Start everything in order and say where it is. Raises `StartError`."""
         sandbox = (await self._backend()).name
+        self._identities.make()
         await self.supervisor.start(self._nats())
-        await make_topology(self.nats_url)
-        tracing = self._jaeger() if self._with_jaeger else self._traces()
+        await make_topology(self.nats_url, self._identities.seed(OPERATOR))
+        tracing = self._jaeger() if self._options.jaeger else self._traces()
         await self.supervisor.start_together([tracing, *self._standins()])
         vault = await self._vault()
         await self.supervisor.start(vault)
@@ -152,10 +112,11 @@ class LocalStack:
             started=psutil.Process().create_time(),
             sandbox=sandbox,
             nats_url=self.nats_url,
+            nats_keys=self._folder.root / "identities",
             webhook_url=self.webhook_url,
             github_url=self.github_url,
-            model="Claude" if self._settings.real_model else "scripted",
-            scripted=not self._settings.real_model,
+            model="Claude" if self._real_model else "scripted",
+            scripted=not self._real_model,
             trace_url=self.trace_url,
         )
 
@@ -163,13 +124,15 @@ class LocalStack:
 
     def _nats(self) -> Process:
         # A store for each GitHub: the demo's secrets would replace a real App's in the vault.
-        folder = self._folder.sub("nats-real" if self._settings.real_github else "nats")
+        folder = self._folder.sub("nats-real" if self._real_github else "nats")
         command = (
             _script("nats-server"),
+            *("--config", str(CONFIGURATION)),
             *("--addr", HOST, "--port", str(self.ports.nats)),
-            *("--jetstream", "--store_dir", str(folder)),
         )
-        return Process("nats", command, self._plain(), ready="Server is ready")
+        environment = self._plain() | self._identities.public()
+        environment["PATCHWRIGHT_NATS_STORE"] = str(folder)
+        return Process("nats", command, environment, ready="Server is ready")
 
     def _traces(self) -> Process:
         command = (
@@ -192,14 +155,14 @@ class LocalStack:
 
     def _standins(self) -> list[Process]:
         found = []
-        if not self._settings.real_github:
+        if not self._real_github:
             github = (
                 _script("standin-github"),
                 *("--host", HOST, "--port", str(self.ports.github)),
                 *("--data", str(self._folder.sub("github"))),
             )
             found.append(Process("github", github, self._plain(), ready="listening on"))
-        if not self._settings.real_model:
+        if not self._real_model:
             model = (
                 _script("standin-model"),
                 *("--host", HOST, "--port", str(self.ports.model)),
@@ -210,39 +173,40 @@ class LocalStack:
         return found
 
     async def _vault(self) -> Process:
-        environment = self._service() | {
+        environment = self._service("vault") | {
             "PATCHWRIGHT_VAULT_KEY_FILE": str(self._folder.root / "vault.key")
         }
         own = {name: value for name, value in self._environment.items() if _is_secret(name)}
-        if not self._settings.real_github:
-            own |= await self._demo_app()
-        if not self._settings.real_model:
+        if not self._real_github:
+            own |= await demo_app(self._folder.root, self.github_url, self.webhook_url)
+        if not self._real_model:
             own["ANTHROPIC_API_KEY"] = self._model_key_file().read_text().strip()
         return Process("vault", (_script("patchwright-vault"),), environment | own, ready=_READY)
 
     def _services(self, sandbox: str) -> list[Process]:
-        common = self._service()
-        runner = common | {
+        runner = self._service("runner") | {
             "PATCHWRIGHT_SANDBOX": sandbox,
             "PATCHWRIGHT_DATA": str(self._folder.sub("runner")),
             "PATCHWRIGHT_RUNNER_ID": f"local-{self.ports.nats}",
         }
-        if not self._settings.real_model:
+        if not self._real_model:
             runner["ANTHROPIC_BASE_URL"] = f"http://{HOST}:{self.ports.model}"
             runner["PATCHWRIGHT_MODEL"] = "a scripted model"
-        publisher = dict(common)
-        if not self._settings.real_github:
+        publisher = self._service("publisher")
+        if not self._real_github:
             # On a real GitHub a link to loopback helps nobody: the operator names the address.
             publisher["PATCHWRIGHT_TRACE_URL"] = self.trace_url + "/trace/{trace_id}"
-        ingest = common | {"PATCHWRIGHT_INGEST_PORT": str(self.ports.ingest)}
+        ingest = self._service("ingest") | {"PATCHWRIGHT_INGEST_PORT": str(self.ports.ingest)}
         environments = {
             "ingest": ingest,
-            "triage": common,
+            "triage": self._service("triage"),
             "runner": runner,
             "publisher": publisher,
         }
+        # Before there is an App they run and wait; nobody waits for them.
+        ready = "" if self._options.setting_up else _READY
         return [
-            Process(name, (_script(f"patchwright-{name}"),), environment, ready=_READY)
+            Process(name, (_script(f"patchwright-{name}"),), environment, ready=ready)
             for name, environment in environments.items()
         ]
 
@@ -259,7 +223,7 @@ class LocalStack:
             kept[name] = ",".join(filter(None, (kept.get(name), HOST, "localhost")))
         return kept | {"PYTHONUNBUFFERED": "1"}
 
-    def _service(self) -> dict[str, str]:
+    def _service(self, identity: str) -> dict[str, str]:
         given = {
             name: value
             for name, value in self._environment.items()
@@ -269,68 +233,27 @@ class LocalStack:
         environment = self._plain() | given
         environment |= {
             "PATCHWRIGHT_NATS_URL": self.nats_url,
+            "PATCHWRIGHT_NATS_NKEY_FILE": str(self._identities.seed(identity)),
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         }
-        if not self._settings.real_github:
+        if not self._real_github:
             environment["PATCHWRIGHT_GITHUB_API_URL"] = f"{self.github_url}/api/v3"
         return environment
 
     def _model_key_file(self) -> Path:
         path = self._folder.root / "model.key"
         if not path.exists():
-            _write_private(path, f"sk-standin-{secrets.token_urlsafe(24)}")
+            write_private(path, f"sk-standin-{secrets.token_urlsafe(24)}")
         return path
-
-    async def _demo_app(self) -> dict[str, str]:
-        """The demo's App, its repository and its person on the stand-in, made once."""
-        path = self._folder.root / "demo.json"
-        if not path.exists():
-            try:
-                made = await make_demo(self.github_url, self.webhook_url)
-            except httpx.HTTPStatusError as refused:
-                raise StartError(
-                    "The demo's world is half made, because an earlier start was cut off: delete "
-                    f"{self._folder.root / 'github'} and start again. ({refused})"
-                ) from None
-            _write_private(path, json.dumps(made))
-        made = json.loads(path.read_text())
-        async with StandinGitHub(self.github_url) as github:
-            # The port may be another one than when the App was made.
-            await github.change_app(int(made["app_id"]), webhook_url=self.webhook_url)
-        return {
-            "PATCHWRIGHT_GITHUB_APP_ID": made["app_id"],
-            "PATCHWRIGHT_GITHUB_PRIVATE_KEY": made["private_key"],
-            "PATCHWRIGHT_WEBHOOK_SECRET": made["webhook_secret"],
-        }
 
 
 _READY = '"text": "ready'
 
 
-async def make_topology(nats_url: str, *, replicas: int = 1) -> list[str]:
+async def make_topology(nats_url: str, nkey_file: Path | None, *, replicas: int = 1) -> list[str]:
     """Make the brokers match `flow.py`; returns a line for each thing."""
-    async with connected(nats_url, attempts=3) as client:
+    async with connected(nats_url, nkey_file, attempts=3) as client:
         return await topology.ensure(client.jetstream(timeout=10), replicas=replicas)
-
-
-async def make_demo(github_url: str, webhook_url: str) -> dict[str, str]:
-    """An App, a repository that it is installed on, and a person who may ask."""
-    files = {
-        path.name: path.read_text()
-        for path in sorted((Path(__file__).parent / "demo_repository").iterdir())
-        if path.is_file()
-    }
-    async with StandinGitHub(github_url) as github:
-        app = await github.create_app(APP_NAME, webhook_url=webhook_url)
-        person = await github.create_user(PERSON)
-        await github.create_repository(REPOSITORY, files, collaborators={PERSON: "write"})
-        await github.install(app.id, [REPOSITORY])
-    return {
-        "app_id": str(app.id),
-        "private_key": app.private_key,
-        "webhook_secret": app.webhook_secret,
-        "person_token": person.token,
-    }
 
 
 @asynccontextmanager
@@ -340,7 +263,7 @@ async def up(
     show: Show,
     *,
     environment: dict[str, str],
-    jaeger: bool = False,
+    options: Options,
 ) -> AsyncIterator[state.Stack]:
     """The running stack; stopped whole at the end, however it comes."""
     other = state.running(folder)
@@ -354,7 +277,7 @@ async def up(
             raise StartError(
                 "Another stack starts or stops here right now: try again in a moment."
             ) from None
-        stack = LocalStack(settings, folder, show, environment=environment, jaeger=jaeger)
+        stack = LocalStack(settings, folder, show, environment=environment, options=options)
         try:
             described = await stack.start()
             state.write(folder, described)
@@ -378,8 +301,3 @@ def _is_secret(name: str) -> bool:
         "PATCHWRIGHT_WEBHOOK_SECRET",
         "PATCHWRIGHT_VAULT_KEY_FILE",
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)

@@ -13,6 +13,9 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from patchwright_common.requests import OPERATOR
+from patchwright_local.identities import Identities
+
 STOP_TIMEOUT = 60.0
 """Seconds for the whole stack to stop."""
 
@@ -25,6 +28,8 @@ class Folder:
         self.logs = root / "logs"
         self.state = root / "stack.json"
         self.lock = root / "lock"
+        self.app = root / "app.json"
+        """There once a real App was set up in the browser: what is public of it."""
 
     def make(self) -> None:
         """Create it, for its owner alone: it holds the demo App's key."""
@@ -57,12 +62,18 @@ class Stack(BaseModel):
     """The supervisor's start in seconds since the epoch: a pid alone may be somebody else's."""
     sandbox: str
     nats_url: str
+    nats_keys: Path
+    """The folder with the seed files by which people and services are known to NATS."""
     webhook_url: str
     github_url: str
     """Empty when the stack works for a real GitHub."""
     model: str
     scripted: bool
     trace_url: str
+
+    def nkey(self, identity: str = OPERATOR) -> Path:
+        """The seed file of an identity."""
+        return Identities(self.nats_keys).seed(identity)
 
     def is_running(self) -> bool:
         """Whether that very process is there."""

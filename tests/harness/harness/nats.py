@@ -16,36 +16,75 @@ from nats.aio.client import Client
 from harness import signals
 from patchwright_common import topology
 from patchwright_common.bus import Bus
+from patchwright_common.permissions import render
+from patchwright_common.requests import IDENTITIES
+from patchwright_local.identities import Identities
 
 START_TIMEOUT = 10.0
+TESTER = "tester"
+"""A user besides the real identities, who may do everything."""
 
 
 class NatsServer:
-    """One server; its data stays in `folder` across restarts."""
+    """One server; its data stays in `folder` across restarts.
+
+    It knows the services' identities and their permissions; `url` is a tester's way in.
+    """
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.address = f"nats://127.0.0.1:{self.port}"
+        self.url = f"nats://{TESTER}:{TESTER}@127.0.0.1:{self.port}"
         self._folder = folder
+        self.identities = Identities(folder / "identities")
         self._process: asyncio.subprocess.Process | None = None
+
+    def environment(self, identity: str) -> dict[str, str]:
+        """What a program needs to be known as that identity."""
+        return {
+            "PATCHWRIGHT_NATS_URL": self.address,
+            "PATCHWRIGHT_NATS_NKEY_FILE": str(self.identities.seed(identity)),
+        }
+
+    def said(self) -> str:
+        """The server's log."""
+        return self._log.read_text()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "server.log"
+
+    def _configure(self) -> Path:
+        self.identities.make()
+        keys = {name: self.identities.public_key(name) for name in IDENTITIES}
+        tester = f"  {{ user: {TESTER}, password: {TESTER} }}\n]\n"
+        users = render(keys).removesuffix("]\n") + tester
+        path = self._folder / "server.conf"
+        path.write_text(f"authorization {{\n{users}}}\n")
+        return path
 
     async def start(self) -> None:
         """Return when it takes connections."""
         program = Path(sys.executable).parent / "nats-server"
-        self._process = await asyncio.create_subprocess_exec(
-            str(program),
-            *("--addr", "127.0.0.1", "--port", str(self.port)),
-            *("--jetstream", "--store_dir", str(self._folder)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        configuration = self._configure()
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                str(program),
+                *("--config", str(configuration)),
+                *("--addr", "127.0.0.1", "--port", str(self.port)),
+                *("--jetstream", "--store_dir", str(self._folder)),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+            )
         async with asyncio.timeout(START_TIMEOUT):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
+                except OSError as error:
+                    if self._process.returncode is not None:
+                        raise RuntimeError(self.said()) from error
                     await asyncio.sleep(0.01)
                     continue
                 writer.close()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ import httpx
 import jwt
 import nats.errors
 import psutil
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from harness.nats import connected
+from patchwright_common.requests import OPERATOR
+from patchwright_ingest.trigger import LABEL
 from patchwright_local import state
-from patchwright_local.stack import LABEL, REPOSITORY
+from patchwright_local.connection import connected
+from patchwright_local.demo_app import REPOSITORY
 from standin_github.client import StandinGitHub
 
 START_TIMEOUT = 90.0
@@ -98,9 +101,13 @@ class RunningStack:
                     raise AssertionError(f"no {event} for issue {number} in time, only {there}")
                 await asyncio.sleep(0.05)
 
+    def nats(self, identity: str = OPERATOR) -> AbstractAsyncContextManager[Client]:
+        """A connection as one of the stack's identities."""
+        return connected(self.at.nats_url, self.at.nkey(identity), identity=identity)
+
     @asynccontextmanager
     async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
-        async with connected(self.at.nats_url) as client:
+        async with self.nats() as client:
             yield client.jetstream(timeout=10)
 
     async def settled(self, number: int, *, timeout: float = 60.0) -> dict[str, Any]:
