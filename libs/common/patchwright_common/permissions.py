@@ -125,7 +125,7 @@ def _operator() -> Permissions:
         never_publish=(
             "pw.rpc.>",
             "pw.note.>",
-            *(f"{inbox(identity)}.>" for identity in IDENTITIES),
+            *(f"{inbox(identity)}.>" for identity in IDENTITIES if identity != OPERATOR),
             f"$KV.{flow.PW_VAULT.name}.>",
             f"{API}.STREAM.MSG.GET.{vault}",
             f"{API}.DIRECT.GET.{vault}",

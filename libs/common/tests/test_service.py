@@ -26,8 +26,11 @@ async def absent_nats(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await server.stop()
 
 
-def triage(url: str, **environment: str) -> AbstractAsyncContextManager[Program]:
-    return program("patchwright-triage", environment={"PATCHWRIGHT_NATS_URL": url, **environment})
+def triage(nats: NatsServer, **environment: str) -> AbstractAsyncContextManager[Program]:
+    known = {"PATCHWRIGHT_GITHUB_API_URL": "http://127.0.0.1:9", "PATCHWRIGHT_APP_SLUG": "x"}
+    return program(
+        "patchwright-triage", environment=nats.environment("triage") | known | environment
+    )
 
 
 async def stop_within(seconds: float, running: Program, number: signal.Signals) -> int:
@@ -40,7 +43,7 @@ async def stop_within(seconds: float, running: Program, number: signal.Signals) 
 async def test_service_waits_for_a_nats_that_comes_later_and_says_so(
     absent_nats: NatsServer,
 ) -> None:
-    async with triage(absent_nats.url) as running:
+    async with triage(absent_nats) as running:
         await running.line("waiting for NATS: .*Connect call failed")
         await absent_nats.start()
         await running.line(r"triage-delivery-received is missing: run `just topology`")
@@ -54,7 +57,7 @@ async def test_service_waits_for_a_nats_that_comes_later_and_says_so(
 async def test_service_that_waits_can_be_stopped_without_a_stack_trace(
     absent_nats: NatsServer, number: signal.Signals
 ) -> None:
-    async with triage(absent_nats.url) as running:
+    async with triage(absent_nats) as running:
         await running.line("waiting for NATS")
         await stop_within(5, running, number)
         assert "Traceback" not in "\n".join(running.lines)
@@ -63,7 +66,7 @@ async def test_service_that_waits_can_be_stopped_without_a_stack_trace(
 async def test_service_stops_in_seconds_though_nats_and_the_collector_are_away(
     nats: NatsServer,
 ) -> None:
-    async with triage(nats.url, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as running:
+    async with triage(nats, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as running:
         await running.line(READY)
         await nats.stop()
         await running.line("waiting for NATS")
@@ -72,7 +75,7 @@ async def test_service_stops_in_seconds_though_nats_and_the_collector_are_away(
 
 
 async def test_service_goes_on_after_nats_was_restarted(nats: NatsServer) -> None:
-    async with triage(nats.url) as running:
+    async with triage(nats) as running:
         await running.line(READY)
         await nats.stop()
         await running.line("waiting for NATS")

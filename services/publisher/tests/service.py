@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nats.js.errors import NotFoundError
 
 from harness.nats import bus as connected_bus
-from harness.nats import nats_server
+from harness.nats import NatsServer, nats_server
 from harness.programs import Program, program
 from patchwright_common import flow, topology
 from patchwright_common.bus import Bus
@@ -69,12 +69,11 @@ class Service:
         self._stack = AsyncExitStack()
         self._publisher: Program | None = None
         self.address = address
-        self.nats_url = ""
+        self.nats: NatsServer
         self.scene: Scene
 
     async def open(self, folder: Path) -> None:
-        nats = await self._stack.enter_async_context(nats_server(folder / "nats"))
-        self.nats_url = nats.url
+        self.nats = await self._stack.enter_async_context(nats_server(folder / "nats"))
         github = await self._stack.enter_async_context(StandinGitHub(self.address))
         self.scene = await make_scene(github)
         secrets = {
@@ -114,10 +113,8 @@ class Service:
         await self._publisher.line('"text": "ready"')
 
     async def _program(self, name: str, environment: dict[str, str]) -> Program:
-        common = {
-            "PATCHWRIGHT_NATS_URL": self.nats_url,
-            "PATCHWRIGHT_GITHUB_API_URL": f"{self.address}/api/v3",
-        }
+        common = self.nats.environment(name.removeprefix("patchwright-"))
+        common["PATCHWRIGHT_GITHUB_API_URL"] = f"{self.address}/api/v3"
         return await self._stack.enter_async_context(
             program(name, environment=common | environment)
         )
@@ -153,7 +150,7 @@ class World:
     async def open(cls, service: Service, folder: Path) -> AsyncIterator[World]:
         async with (
             StandinGitHub(service.address) as github,
-            connected_bus(service.nats_url) as bus,
+            connected_bus(service.nats.url) as bus,
         ):
             scene = service.scene
             same = Scene(github, scene.app, scene.person, scene.repository, scene.installation_id)

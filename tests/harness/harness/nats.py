@@ -39,6 +39,7 @@ class NatsServer:
         self.url = f"nats://{TESTER}:{TESTER}@127.0.0.1:{self.port}"
         self._folder = folder
         self.identities = Identities(folder / "identities")
+        self.identities.make()
         self._process: asyncio.subprocess.Process | None = None
 
     def environment(self, identity: str) -> dict[str, str]:
@@ -57,7 +58,6 @@ class NatsServer:
         return self._folder / "server.log"
 
     def _configure(self) -> Path:
-        self.identities.make()
         keys = {name: self.identities.public_key(name) for name in IDENTITIES}
         tester = f"  {{ user: {TESTER}, password: {TESTER} }}\n]\n"
         users = render(keys).removesuffix("]\n") + tester
