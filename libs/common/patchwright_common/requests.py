@@ -63,3 +63,10 @@ def subject(caller: str, verb: str) -> str:
 def allowed(caller: str, verb: str) -> bool:
     """Whether `caller` may use `verb` at all."""
     return any(found.name == verb and caller in found.callers for found in VERBS)
+
+
+def table() -> str:
+    """The map of requests as the Markdown table that README shows."""
+    lines = ["| verb | asked by | for |", "| --- | --- | --- |"]
+    lines += [f"| `{verb.name}` | {', '.join(verb.callers)} | {verb.about} |" for verb in VERBS]
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import resource
@@ -22,11 +23,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from patchwright_common import telemetry, topology
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.permissions import inbox
+from patchwright_common.permissions import BORDER, inbox
 from patchwright_common.pull import STOP_TIMEOUT, PullLoop
 
 log = logging.getLogger(__name__)
 
+_PR_SET_DUMPABLE = 4
 _SERVER = r"((nats|tls|wss?)://)?[^\s,/]+/?"
 
 
@@ -162,7 +164,7 @@ async def _log_absence(error: Exception) -> None:
     """
     if isinstance(error, OSError):
         log.warning("waiting for NATS: %s", error)
-    elif "permissions violation" in str(error).lower():
+    elif "permissions violation" in str(error).lower() and BORDER.lower() not in str(error):
         log.error("NATS refused, see deploy/nats: %s", error)
 
 
@@ -193,8 +195,7 @@ def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
     So is a NATS that went away while the service started: its supervisor tries again.
     """
-    # Secrets are in memory: a crash leaves no image of it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_memory_private()
     try:
         asyncio.run(serve())
     except Permanent as error:
@@ -206,6 +207,17 @@ def run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         sys.exit("These settings do not fit: " + "; ".join(lines))
+
+
+def keep_memory_private() -> None:
+    """Secrets are in memory: no crash leaves an image of it, and no other process reads it.
+
+    The limit alone does not stop a `core_pattern` that is a program; a process that is not
+    dumpable gives it nothing, and its `/proc` entries belong to root (Linux alone has this).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0) != 0:
+        log.warning("the kernel lets others of this user read the memory of this process")
 
 
 async def until_stopped() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,16 +18,18 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from patchwright_common import flow as flow_map
-from patchwright_common.errors import Permanent
+from patchwright_common import requests
+from patchwright_common.errors import Permanent, Retry
+from patchwright_local import channel, set_up, state
 from patchwright_local import doctor as doctor_module
 from patchwright_local import replay as replay_module
-from patchwright_local import state
 from patchwright_local.demo import Demo, person_token
+from patchwright_local.foreground import foreground, stop_signals, unless
+from patchwright_local.identities import Identities
 from patchwright_local.processes import StartError
 from patchwright_local.settings import LocalSettings
 from patchwright_local.show import Log
 from patchwright_local.stack import Options, make_topology
-from patchwright_local.stack import up as stack_up
 from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox import image as sandbox_image
 
@@ -38,6 +38,7 @@ START_LIMIT = 90.0
 """Seconds that `demo` waits for the stack that it started."""
 
 Sandbox = Annotated[str, typer.Option(help="docker, bubblewrap or auto.")]
+Relay = Annotated[str, typer.Option(help="Fetch webhooks from this channel; `new` makes one.")]
 
 
 @app.command()
@@ -45,46 +46,64 @@ def up(
     sandbox: Sandbox = "",
     jaeger: Annotated[bool, typer.Option(help="Use the real Jaeger, through Docker.")] = False,
     demo: Annotated[bool, typer.Option(help="The stand-ins, even after `just setup`.")] = False,
+    relay: Relay = "",
 ) -> None:
     """Run the whole stack in the foreground; Ctrl-C stops everything."""
-    options = Options(demo=demo, jaeger=jaeger)
-    _run(lambda: _up(_settings(sandbox), Console(), options))
+    console = Console()
+
+    async def work() -> None:
+        options = Options(demo=demo, jaeger=jaeger, relay=await _channel(relay, console))
+        await foreground(_settings(sandbox), console, options)
+
+    _run(work)
 
 
-async def _up(settings: LocalSettings, console: Console, options: Options) -> None:
-    folder = state.Folder(settings.home.absolute())
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    environment = dict(os.environ)
-    starting = stack_up(settings, folder, Log(console), environment=environment, options=options)
-    async with contextlib.AsyncExitStack() as running:
-        entering = asyncio.create_task(running.enter_async_context(starting))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait((entering, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if not entering.done():
-            entering.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await entering
-            return
-        _describe(console, entering.result())
-        await stopped
-        console.print("\nStopping …")
+@app.command()
+def setup(
+    relay: Relay = "",
+    webhook_url: Annotated[str, typer.Option(help="Where GitHub shall deliver to.")] = "",
+    github_url: Annotated[str, typer.Option(help="GitHub Enterprise's address.")] = "",
+    sandbox: Sandbox = "",
+) -> None:
+    """Make a GitHub App and bring the keys, in a browser; starts the stack if need be."""
+    console = Console()
+    settings = _settings(sandbox)
+
+    async def work() -> None:
+        address = await _channel(relay, console)
+        given = {"PATCHWRIGHT_WEBHOOK_URL": webhook_url or address,
+                 "PATCHWRIGHT_GITHUB_URL": github_url}  # fmt: skip
+        given = dict(os.environ) | {name: value for name, value in given.items() if value}
+        folder = state.Folder(settings.home.absolute())
+
+        async def then(stack: state.Stack) -> bool:
+            environment = set_up.page_environment(stack, given)
+            if not await set_up.pages(environment, Log(console), console):
+                raise StartError("Not finished. What was done is kept: `just setup` goes on there.")
+            facts = await set_up.remember(stack, folder)
+            console.print(
+                f"[bold green]{facts.slug} is set up.[/]  From now on `just up` starts for it, and "
+                "`just up --demo` for the demo."
+            )
+            return True
+
+        stack = set_up.usable(folder)
+        if stack:
+            await unless(stop_signals(), then(stack))
+        else:
+            options = Options(setting_up=True, relay=address)
+            await foreground(settings, console, options, then)
+
+    _run(work)
 
 
-def _describe(console: Console, stack: state.Stack) -> None:
-    console.print("\n[bold green]Patchwright is up.[/]  Ctrl-C stops it.")
-    rows = {
-        "GitHub": stack.github_url or "the real one",
-        "Webhooks": stack.webhook_url,
-        "Traces": stack.trace_url,
-        "NATS": stack.nats_url,
-        "Sandbox": stack.sandbox,
-        "Model": "scripted: set ANTHROPIC_API_KEY for Claude" if stack.scripted else "Claude",
-    }
-    for name, value in rows.items():
-        console.print(f"  {name:9} {value}", highlight=False)
-    console.print()
+async def _channel(wanted: str, console: Console) -> str:
+    """The relay's address; `new` asks for a channel of one's own."""
+    if wanted != "new":
+        return wanted
+    made = await channel.new()
+    console.print(f"\nWebhook URL for the App: {made}", highlight=False, soft_wrap=True)
+    return made
 
 
 @app.command()
@@ -212,8 +231,8 @@ def doctor() -> None:
 
 @app.command()
 def flow() -> None:
-    """Print the map of events: every route with its payload, producers and consumers."""
-    typer.echo(flow_map.table())
+    """Print the map: every event with its payload, producers and consumers, and every request."""
+    typer.echo(f"{flow_map.table()}\n\n{requests.table()}")
 
 
 @app.command()
@@ -232,6 +251,15 @@ def topology(
             typer.echo(line)
 
     _run(make)
+
+
+@app.command()
+def nats_keys(folder: Path) -> None:
+    """Make each identity's key for NATS, and print nats-server's environment."""
+    identities = Identities(folder)
+    identities.make()
+    for name, value in identities.public().items():
+        typer.echo(f"export {name}={value}")
 
 
 @app.command()
@@ -288,7 +316,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except ValidationError as error:
         _explain(error)
         raise typer.Exit(2) from None
-    except (StartError, Permanent) as error:
+    except (StartError, Permanent, Retry) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except nats.errors.Error as error:

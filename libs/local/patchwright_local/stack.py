@@ -15,7 +15,7 @@ import psutil
 
 from patchwright_common import topology
 from patchwright_common.requests import OPERATOR
-from patchwright_local import state
+from patchwright_local import relay, state
 from patchwright_local.connection import connected
 from patchwright_local.demo_app import demo_app
 from patchwright_local.identities import CONFIGURATION, Identities
@@ -101,6 +101,9 @@ class LocalStack:
         vault = await self._vault()
         await self.supervisor.start(vault)
         await self.supervisor.start_together(self._services(sandbox))
+        if self._options.relay:
+            relaying = relay.process(self._options.relay, self.webhook_url, self._plain())
+            await self.supervisor.start(relaying)
         return self._described(sandbox)
 
     async def _backend(self) -> Backend:
