@@ -1,3 +1,9 @@
-"""Fixtures that every suite may use."""
+"""Fixtures and settings of every suite."""
+
+from hypothesis import settings
+
+# Machines are noisy: a time limit for one example would fail for somebody else's load.
+settings.register_profile("patchwright", deadline=None)
+settings.load_profile("patchwright")
 
 pytest_plugins = ["harness.fixtures"]

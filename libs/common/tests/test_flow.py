@@ -14,6 +14,8 @@ from patchwright_common.events import (
     ChangeProduced,
     Event,
     FileChanged,
+    GrantGiven,
+    GrantRefused,
     JobFailed,
     JobFinished,
     JobProgressed,
@@ -45,6 +47,15 @@ EXAMPLES: dict[str, Event] = {
     "ANSWER_PRODUCED": AnswerProduced(job_id=JOB, epoch=1, answer="42", model="m", spent=SPENT),
     "JOB_FAILED": JobFailed(job_id=JOB, stage="runner-job-readied", reason="No.", sequence=4),
     "JOB_FINISHED": JobFinished(job_id=JOB, result="answer", url="https://github.test/1"),
+    "GRANT_GIVEN": GrantGiven(
+        job_id=JOB,
+        caller="runner",
+        verb="token",
+        repository_id=7,
+        permissions={"contents": "read"},
+        fingerprint="0123456789ab",
+    ),
+    "GRANT_REFUSED": GrantRefused(job_id="none", caller="setup", verb="token", reason="No."),
 }
 EVENT_ROUTES = [route for route in flow.ROUTES if route.payload]
 TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True)
@@ -168,9 +179,9 @@ def test_handlers_heart_beats_well_within_its_wait() -> None:
 
 
 def test_consumers_of_one_service_are_found() -> None:
-    assert {c.service for c in flow.consumers()} == {"triage", "runner", "publisher"}
+    assert {c.service for c in flow.consumers()} == {"triage", "runner", "publisher", "vault"}
     assert [c.name for c in flow.consumers("runner")] == ["runner-job-readied"]
-    assert list(flow.consumers("vault")) == []
+    assert list(flow.consumers("ingest")) == []
 
 
 def test_table_shows_every_route_and_consumer_on_one_line_each() -> None:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from nats.js.errors import NotFoundError
 
-from harness.nats import bus as connected_bus
 from harness.nats import NatsServer, nats_server
+from harness.nats import bus as connected_bus
 from harness.programs import Program, program
 from patchwright_common import flow, topology
 from patchwright_common.bus import Bus

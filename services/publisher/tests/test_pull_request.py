@@ -142,7 +142,7 @@ def test_title_is_short_and_on_one_line() -> None:
 
 
 @given(JOB_ID)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_branch_is_a_name_that_git_takes_for_any_job(job_id: str) -> None:
     _git_takes(branch_of(_job(job_id)))
 

@@ -64,7 +64,7 @@ HOSTILE = st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=200)
 
 
 @given(HOSTILE)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @example("<!-<!-- x -->- evil -->")
 @example("<!--<!-- -->-->")
 @example("<!-- x -->```\n<!-- y -->\n```\n<!-- z -->")
@@ -79,7 +79,7 @@ def test_nothing_acts_and_a_second_time_changes_nothing(text: str) -> None:
 
 
 @given(HOSTILE, st.integers(0, 60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_limit_is_kept_and_nothing_acts_there(text: str, limit: int) -> None:
     cut = harmless(text, limit=limit)
     assert len(cut) <= limit
@@ -90,7 +90,7 @@ def test_any_limit_is_kept_and_nothing_acts_there(text: str, limit: int) -> None
 
 
 @given(HOSTILE)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_cell_stays_in_its_row_and_its_code_span(text: str) -> None:
     shown = cell(text, limit=200)
     assert shown
