@@ -15,7 +15,17 @@ default:
 demo *args:
     @{{ bin }}/patchwright demo "$@"
 
-# Run the whole stack in the foreground; Ctrl-C stops everything (--jaeger, --sandbox=…)
+# Make a GitHub App and bring the keys, in a browser (--relay=new, --non-interactive)
+[no-exit-message]
+setup *args:
+    @{{ bin }}/patchwright setup "$@"
+
+# Look after the vault's secrets: list, set, rotate, retire, delete
+[no-exit-message]
+secrets *args:
+    @{{ bin }}/patchwright secrets "$@"
+
+# Run the whole stack in the foreground; Ctrl-C stops everything (--jaeger, --relay=…, --demo)
 [no-exit-message]
 up *args:
     @{{ bin }}/patchwright up "$@"
@@ -35,7 +45,7 @@ logs *args:
 doctor:
     @{{ bin }}/patchwright doctor
 
-# Print the map of events
+# Print the map of events and requests
 flow:
     @{{ bin }}/patchwright flow
 
@@ -44,6 +54,15 @@ flow:
 topology *args:
     @{{ bin }}/patchwright topology "$@"
 
+# Make each service's key for NATS in FOLDER, and print what the server has to know
+[no-exit-message]
+nats-keys folder:
+    @{{ bin }}/patchwright nats-keys "$1"
+
+# Write deploy/nats/identities.conf anew from the map
+nats-identities:
+    {{ bin }}/python -m patchwright_common.permissions > deploy/nats/identities.conf
+
 # Send stored delivery SEQ again as it was; with --new as a new request
 [no-exit-message]
 replay *args:
@@ -51,6 +70,7 @@ replay *args:
 
 # Run the tests, all or those that pytest's arguments choose
 test *args:
+    @tests/install-tools
     @{{ bin }}/pytest -n 3 --dist loadfile "$@"
 
 # Check style, types and the borders between packages

@@ -39,7 +39,7 @@ def list_() -> None:
 
 
 @app.command("set", context_settings=_KEEP_QUIET)
-def set_(
+def set_(  # noqa: PLR0917  typer reads a command's options from its signature
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="github-app|webhook-secret|model-key")],
     file: File = None,
@@ -168,7 +168,8 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _fail(f"{error.reason} {error.advice}".strip())
     except Retry as error:
         _fail(
-            f"{error.reason.rstrip('.')}. Doing the same again is safe; `just logs vault` says more."
+            f"{error.reason.rstrip('.')}. Doing the same again is safe; `just logs vault` says "
+            "more."
         )
     except ValidationError as error:
         _fail("These settings do not fit: " + ", ".join(str(e["loc"][0]) for e in error.errors()))

@@ -17,6 +17,7 @@ from patchwright_common.credentials import AppFacts, Vault
 from patchwright_common.requests import SETUP
 from patchwright_local import state
 from patchwright_local.connection import connected
+from patchwright_local.private import is_secret
 from patchwright_local.processes import Show, StartError
 
 STOP_TIMEOUT = 10.0
@@ -53,12 +54,7 @@ async def pages(environment: dict[str, str], show: Show, say: Console) -> bool:
 
 def page_environment(stack: state.Stack, given: dict[str, str]) -> dict[str, str]:
     """Of the pages' process: the terminal's own, without the secrets that may be in it."""
-    kept = {
-        name: value
-        for name, value in given.items()
-        if not name.startswith(("PATCHWRIGHT_GITHUB_PRIVATE", "PATCHWRIGHT_WEBHOOK_SECRET"))
-        and name not in ("ANTHROPIC_API_KEY", "PATCHWRIGHT_VAULT_KEY_FILE")
-    }
+    kept = {name: value for name, value in given.items() if not is_secret(name)}
     return kept | {
         "PATCHWRIGHT_NATS_URL": stack.nats_url,
         "PATCHWRIGHT_NATS_NKEY_FILE": str(stack.nkey(SETUP)),

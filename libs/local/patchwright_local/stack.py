@@ -20,7 +20,7 @@ from patchwright_local.connection import connected
 from patchwright_local.demo_app import demo_app
 from patchwright_local.identities import CONFIGURATION, Identities
 from patchwright_local.ports import HOST, Ports
-from patchwright_local.private import write_private
+from patchwright_local.private import is_secret, write_private
 from patchwright_local.processes import Process, Show, StartError, Supervisor
 from patchwright_local.settings import LocalSettings
 from patchwright_runner.main import RunnerSettings, pick_backend
@@ -179,7 +179,7 @@ class LocalStack:
         environment = self._service("vault") | {
             "PATCHWRIGHT_VAULT_KEY_FILE": str(self._folder.root / "vault.key")
         }
-        own = {name: value for name, value in self._environment.items() if _is_secret(name)}
+        own = {name: value for name, value in self._environment.items() if is_secret(name)}
         if not self._real_github:
             own |= await demo_app(self._folder.root, self.github_url, self.webhook_url)
         if not self._real_model:
@@ -230,7 +230,7 @@ class LocalStack:
         given = {
             name: value
             for name, value in self._environment.items()
-            if name.startswith(("PATCHWRIGHT_", "OTEL_")) and not _is_secret(name)
+            if name.startswith(("PATCHWRIGHT_", "OTEL_")) and not is_secret(name)
         }
         endpoint = given.get("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{HOST}:{self.ports.otlp}")
         environment = self._plain() | given
@@ -293,14 +293,3 @@ async def up(
 def _script(name: str) -> str:
     """A program of this environment, wherever the shell's PATH points."""
     return str(Path(sys.executable).parent / name)
-
-
-def _is_secret(name: str) -> bool:
-    return name in (
-        "ANTHROPIC_API_KEY",
-        "PATCHWRIGHT_GITHUB_APP_ID",
-        "PATCHWRIGHT_GITHUB_PRIVATE_KEY",
-        "PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE",
-        "PATCHWRIGHT_WEBHOOK_SECRET",
-        "PATCHWRIGHT_VAULT_KEY_FILE",
-    )

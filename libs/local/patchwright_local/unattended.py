@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -25,6 +26,7 @@ from patchwright_local.bringing import (
     as_app,
     read_file,
 )
+from patchwright_local.secrets import run
 from patchwright_local.vault_access import VaultAccess, administered
 
 PATIENCE = 20.0
@@ -78,7 +80,7 @@ class Part:
 PARTS = (
     Part(
         GITHUB_APP,
-        "PATCHWRIGHT_GITHUB_APP_ID, PATCHWRIGHT_APP_SLUG and PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE",
+        "PATCHWRIGHT_GITHUB_APP_ID and PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE",
     ),
     Part(WEBHOOK_SECRET, "PATCHWRIGHT_WEBHOOK_SECRET or PATCHWRIGHT_WEBHOOK_SECRET_FILE"),
     Part(MODEL_KEY, "ANTHROPIC_API_KEY or ANTHROPIC_API_KEY_FILE"),
@@ -97,8 +99,9 @@ async def set_up(given: Given, show: Show) -> bool:
     async with administered(given) as vault:
         held = await _held(vault)
         app = await vault.app() if GITHUB_APP in held else None
-        done = [await _put(vault, part, secrets, given.words, app, held, show) for part in PARTS]
-        done += [await _check(vault, what, needed, show) for what, needed in CHECKS.items()]
+        setup = _Setup(vault, given.words, held, app, show)
+        done = [await setup.bring(part, secrets.get(part.record)) for part in PARTS]
+        done += [await setup.check(what) or not needed for what, needed in CHECKS.items()]
     return all(done)
 
 
@@ -115,64 +118,58 @@ async def _held(vault: Vault) -> set[str]:
             await asyncio.sleep(0.5)
 
 
-async def _put(
-    vault: Vault,
-    part: Part,
-    secrets: dict[str, str],
-    words: AppWords,
-    app: AppFacts | None,
-    held: set[str],
-    show: Show,
-) -> bool:
-    value = secrets.get(part.record)
-    if value is None:
-        return _left(part, words, app, held, show)
-    try:
-        if part.record == GITHUB_APP:
-            value = as_app(value, _complete(words, app), app)
-        reply = await vault.tell("put", {"name": part.record, "value": value})
-    except PatchwrightError as error:
-        return _line(show, part.record, f"not stored: {_said(error)}", ok=False)
-    return _line(show, part.record, reply.value or "", ok=True)
+@dataclass(frozen=True)
+class _Setup:
+    vault: Vault
+    words: AppWords
+    held: set[str]
+    app: AppFacts | None
+    """The App that was there before."""
+    show: Show
 
+    async def bring(self, part: Part, secret: str | None) -> bool:
+        """Store what is given; whether the record is there."""
+        if secret is None:
+            return self._left(part)
+        try:
+            value = self._app(secret) if part.record == GITHUB_APP else secret
+            reply = await self.vault.tell("put", {"name": part.record, "value": value})
+        except PatchwrightError as error:
+            return self._line(part.record, f"not stored: {_said(error)}", ok=False)
+        return self._line(part.record, reply.value or "", ok=True)
 
-def _left(part: Part, words: AppWords, app: AppFacts | None, held: set[str], show: Show) -> bool:
-    """For a part of which no secret was given."""
-    if part.record not in held:
-        return _line(show, part.record, f"missing: set {part.variables}", ok=False)
-    if part.record == GITHUB_APP and app and words.app_id not in ("", app.app_id):
-        text = (
-            f"another App ({app.app_id}) is there, and for {words.app_id} the private key is "
-            "missing: set PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE"
-        )
-        return _line(show, part.record, text, ok=False)
-    return _line(show, part.record, "there already", ok=True)
+    async def check(self, what: str) -> bool:
+        """Whether that part works."""
+        try:
+            reply = await self.vault.ask("check", {"what": what})
+        except PatchwrightError as error:
+            return self._line(f"check {what}", f"could not be tried: {_said(error)}", ok=False)
+        finding: dict[str, Any] = json.loads(reply.value or "{}")
+        text = f"{finding['detail']} {finding['advice']}".strip()
+        return self._line(f"check {what}", text, ok=finding["ok"])
 
+    def _left(self, part: Part) -> bool:
+        """For a part of which no secret was given."""
+        if part.record not in self.held:
+            return self._line(part.record, f"missing: set {part.variables}", ok=False)
+        known = self.app.app_id if self.app else ""
+        if part.record == GITHUB_APP and self.words.app_id not in ("", known):
+            text = (
+                f"another App ({known}) is there, and the private key of {self.words.app_id} is "
+                "missing: set PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE"
+            )
+            return self._line(part.record, text, ok=False)
+        return self._line(part.record, "there already", ok=True)
 
-def _complete(words: AppWords, app: AppFacts | None) -> AppWords:
-    """Raises `Permanent` naming what is missing besides the private key."""
-    if not words.app_id and not app:
-        raise Permanent("the App's id is missing: set PATCHWRIGHT_GITHUB_APP_ID")
-    known = app is not None and words.app_id in ("", app.app_id) and app.slug
-    if not words.slug and not known:
-        raise Permanent("the App's name in URLs is missing: set PATCHWRIGHT_APP_SLUG")
-    return words
+    def _app(self, private_key: str) -> str:
+        """Raises `Permanent` naming the variable that is missing besides the private key."""
+        if not self.words.app_id and not self.app:
+            raise Permanent("the App's id is missing: set PATCHWRIGHT_GITHUB_APP_ID")
+        return as_app(private_key, self.words, self.app)
 
-
-async def _check(vault: Vault, what: str, needed: bool, show: Show) -> bool:
-    try:
-        finding: dict[str, Any] = json.loads((await vault.ask("check", {"what": what})).value or "")
-    except PatchwrightError as error:
-        _line(show, f"check {what}", f"could not be tried: {_said(error)}", ok=False)
-        return not needed
-    ok = bool(finding["ok"])
-    _line(show, f"check {what}", f"{finding['detail']} {finding['advice']}".strip(), ok=ok)
-    return ok or not needed
-
-
-def _line(show: Show, name: str, text: str, *, ok: bool) -> bool:
-    show(f"{'ok' if ok else 'NO':3}{name:16}{text}")
-    return ok
+    def _line(self, name: str, text: str, *, ok: bool) -> bool:
+        self.show(f"{'ok' if ok else 'NO':3}{name:16}{text}")
+        return ok
 
 
 def _said(error: PatchwrightError) -> str:
@@ -183,3 +180,13 @@ def _said(error: PatchwrightError) -> str:
 
 def _either(value: SecretStr, file: Path | None) -> str:
     return value.get_secret_value() or (read_file(file) if file else "")
+
+
+def command() -> None:
+    """Raises `typer.Exit` unless everything that is needed is there."""
+
+    async def work() -> None:
+        if not await set_up(Given(), typer.echo):
+            raise typer.Exit(1)
+
+    run(work)
