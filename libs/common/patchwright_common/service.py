@@ -73,6 +73,8 @@ class Service:
         """Run the loops until SIGTERM or SIGINT; then hand back what is unfinished."""
         pulling = {asyncio.create_task(loop.run()) for loop in loops}
         stopping = asyncio.create_task(until_stopped())
+        # Whoever reads the next line may send a signal at once: let the task listen for it.
+        await asyncio.sleep(0)
         log.info("ready")
         try:
             await asyncio.wait({stopping, *pulling}, return_when=asyncio.FIRST_COMPLETED)

@@ -12,6 +12,13 @@ LINE_LIMIT = 300
 _STATUS = re.compile(r"returned error: (\d{3})|HTTP (\d{3})")
 
 
+_UNAUTHORIZED = re.compile(r"authentication failed|could not read (user|pass)", re.IGNORECASE)
+
+
+class TokenRefusedError(Retry):
+    """The server did not accept the token: it expired or was revoked meanwhile."""
+
+
 def explained(error: GitFailed, doing: str = "Fetching the repository") -> Retry | Permanent:
     """`Permanent` for what the server said for good, with a sentence for the maintainer.
 
@@ -40,7 +47,9 @@ def explained(error: GitFailed, doing: str = "Fetching the repository") -> Retry
         return Permanent(f"The repository holds objects that git refuses: {last_line(said)}")
     if "not our ref" in said or "couldn't find remote ref" in said:
         return Permanent("The base commit does not exist in the repository any more.")
-    return Retry(f"{doing} failed: {last_line(said)}")
+    refused = code == 401 or _UNAUTHORIZED.search(said)
+    kind = TokenRefusedError if refused else Retry
+    return kind(f"{doing} failed: {last_line(said)}")
 
 
 def _remote_words(said: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from patchwright_common.errors import Permanent, Retry
 from patchwright_git.command import GitFailed
-from patchwright_git.remote import explained
+from patchwright_git.remote import TokenRefusedError, explained
 
 _ACCESS = "fatal: unable to access 'http://h/o/r.git/': "
 
@@ -34,6 +34,8 @@ def test_what_time_may_cure_is_a_retry(said: str) -> None:
     meaning = explained(GitFailed("fetch", 128, said))
     assert isinstance(meaning, Retry)
     assert meaning.reason.endswith(said.rpartition("\n")[2])
+    refused = "Authentication failed" in said or "could not read" in said
+    assert isinstance(meaning, TokenRefusedError) == refused
 
 
 @pytest.mark.parametrize(

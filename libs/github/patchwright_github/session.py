@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,12 +41,20 @@ class RefusedError(Permanent):
         self.status = status
 
 
+Renew = Callable[[SecretStr], Awaitable[SecretStr]]
+"""Another token for one that GitHub did not accept."""
+
+
 class Session:
     """GitHub's REST API under one token. Paths are relative to the API's root."""
 
-    def __init__(self, client: httpx.AsyncClient, token: SecretStr) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, token: SecretStr, renew: Renew | None = None
+    ) -> None:
+        """`renew` is called once at most: tokens expire and are revoked."""
         self._client = client
         self._token = token
+        self._renew = renew
 
     async def get(self, path: str) -> Any:
         """The decoded body."""
@@ -85,11 +93,16 @@ class Session:
             try:
                 async with asyncio.timeout(TOTAL_TIMEOUT):
                     response = await self._sent(method, url, body)
+                    if response.status_code == httpx.codes.UNAUTHORIZED and self._renew:
+                        # Nothing was done, so any method may be repeated.
+                        renew, self._renew = self._renew, None
+                        self._token = await renew(self._token)
+                        response = await self._sent(method, url, body)
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise Retry(f"GitHub did not answer: {type(error).__name__}") from error
             try:
                 data, _, following = sansio.decipher_response(
-                    response.status_code, response.headers, response.content
+                    response.status_code, response.headers, self._quotable(response)
                 )
             except HTTPException as error:
                 raise _ours(error, response.headers) from error
@@ -115,6 +128,15 @@ class Session:
                 return response
             url = url.join(location)
         raise Retry("GitHub redirects in circles")
+
+    def _quotable(self, response: httpx.Response) -> bytes:
+        """The body, and that of an error without our token: its words end up on the issue.
+
+        GitHub repeats no header, but a proxy's page may.
+        """
+        if response.is_success:
+            return response.content
+        return response.content.replace(self._token.get_secret_value().encode(), b"***")
 
     def _headers(self, body: Mapping[str, Any] | None) -> dict[str, str]:
         headers = sansio.create_headers(

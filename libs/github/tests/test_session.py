@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -205,6 +206,27 @@ async def test_github_that_is_away_is_a_retry() -> None:
             await Session(connections, SecretStr("t")).get("x")
 
 
+async def test_token_that_is_not_accepted_any_more_is_renewed_once(scene: Scene) -> None:
+    refused: list[str] = []
+
+    async def renew(token: SecretStr) -> SecretStr:
+        refused.append(token.get_secret_value())
+        return SecretStr(await scene.token())
+
+    first = await scene.token()
+    async with client(scene.github.api_url) as connections:
+        session = Session(connections, SecretStr(first), renew)
+        await scene.github.api("DELETE", "/installation/token", token=first)
+        made = await session.post(_issues(scene), {"title": "Once"})
+        assert made["title"] == "Once"
+        assert refused == [first]
+        assert len([i async for i in session.pages(_issues(scene))]) == 1
+        await scene.github.fault("GET", "/issues", status=401)
+        with pytest.raises(Retry):
+            await session.get(_issues(scene))
+        assert refused == [first]
+
+
 async def test_token_and_body_are_in_no_error(scene: Scene) -> None:
     async with client(scene.github.api_url) as connections:
         session = Session(connections, SecretStr("ghs_wrong_one"))
@@ -213,6 +235,18 @@ async def test_token_and_body_are_in_no_error(scene: Scene) -> None:
         told = [repr(caught.value), repr(caught.value.__cause__), repr(vars(caught.value))]
         assert "ghs_wrong_one" not in json.dumps(told)
         assert "s3cret" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("status", [401, 403, 422, 429, 500])
+async def test_token_that_an_answer_repeats_is_in_no_error(scene: Scene, status: int) -> None:
+    token = await scene.token()
+    await scene.github.fault("GET", "/issues", status=status, echo=True)
+    async with client(scene.github.api_url) as connections:
+        with pytest.raises((Retry, RefusedError)) as caught:
+            await Session(connections, SecretStr(token)).get(_issues(scene))
+    told = "".join(traceback.format_exception(caught.value))
+    assert token not in told
+    assert "GitHub" in told
 
 
 @pytest.mark.parametrize(

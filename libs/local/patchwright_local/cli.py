@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import sys
@@ -20,11 +19,13 @@ from rich.console import Console
 from patchwright_common import flow as flow_map
 from patchwright_common import requests
 from patchwright_common.errors import Permanent, Retry
-from patchwright_local import channel, set_up, state
+from patchwright_common.service import keep_memory_private
 from patchwright_local import doctor as doctor_module
 from patchwright_local import replay as replay_module
+from patchwright_local import secrets, set_up, state
+from patchwright_local.channel import ChannelError
 from patchwright_local.demo import Demo, person_token
-from patchwright_local.foreground import foreground, stop_signals, unless
+from patchwright_local.foreground import foreground
 from patchwright_local.identities import Identities
 from patchwright_local.processes import StartError
 from patchwright_local.settings import LocalSettings
@@ -34,6 +35,7 @@ from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox import image as sandbox_image
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(secrets.app, name="secrets")
 START_LIMIT = 90.0
 """Seconds that `demo` waits for the stack that it started."""
 
@@ -52,8 +54,11 @@ def up(
     console = Console()
 
     async def work() -> None:
-        options = Options(demo=demo, jaeger=jaeger, relay=await _channel(relay, console))
-        await foreground(_settings(sandbox), console, options)
+        settings = _settings(sandbox)
+        folder = state.Folder(settings.home.absolute())
+        address = "" if demo and not relay else await set_up.channel_for(folder, relay, console)
+        options = Options(demo=demo, jaeger=jaeger, relay=address)
+        await foreground(settings, console, options)
 
     _run(work)
 
@@ -64,46 +69,18 @@ def setup(
     webhook_url: Annotated[str, typer.Option(help="Where GitHub shall deliver to.")] = "",
     github_url: Annotated[str, typer.Option(help="GitHub Enterprise's address.")] = "",
     sandbox: Sandbox = "",
+    *,
+    non_interactive: Annotated[
+        bool, typer.Option("--non-interactive", help="From variables and files, without a browser.")
+    ] = False,
 ) -> None:
     """Make a GitHub App and bring the keys, in a browser; starts the stack if need be."""
-    console = Console()
     settings = _settings(sandbox)
-
-    async def work() -> None:
-        address = await _channel(relay, console)
-        given = {"PATCHWRIGHT_WEBHOOK_URL": webhook_url or address,
-                 "PATCHWRIGHT_GITHUB_URL": github_url}  # fmt: skip
-        given = dict(os.environ) | {name: value for name, value in given.items() if value}
-        folder = state.Folder(settings.home.absolute())
-
-        async def then(stack: state.Stack) -> bool:
-            environment = set_up.page_environment(stack, given)
-            if not await set_up.pages(environment, Log(console), console):
-                raise StartError("Not finished. What was done is kept: `just setup` goes on there.")
-            facts = await set_up.remember(stack, folder)
-            console.print(
-                f"[bold green]{facts.slug} is set up.[/]  From now on `just up` starts for it, and "
-                "`just up --demo` for the demo."
-            )
-            return True
-
-        stack = set_up.usable(folder)
-        if stack:
-            await unless(stop_signals(), then(stack))
-        else:
-            options = Options(setting_up=True, relay=address)
-            await foreground(settings, console, options, then)
-
-    _run(work)
-
-
-async def _channel(wanted: str, console: Console) -> str:
-    """The relay's address; `new` asks for a channel of one's own."""
-    if wanted != "new":
-        return wanted
-    made = await channel.new()
-    console.print(f"\nWebhook URL for the App: {made}", highlight=False, soft_wrap=True)
-    return made
+    if non_interactive:
+        _run(lambda: set_up.without_a_browser(settings, Console()))
+        return
+    wishes = set_up.Wishes(relay=relay, webhook_url=webhook_url, github_url=github_url)
+    _run(lambda: set_up.in_a_browser(settings, Console(), wishes))
 
 
 @app.command()
@@ -311,12 +288,13 @@ def _explain(error: ValidationError) -> None:
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run it; what the operator can mend is one line and exit code 1."""
+    keep_memory_private()  # `up` is given the secrets that it hands to the vault
     try:
         asyncio.run(work())
     except ValidationError as error:
         _explain(error)
         raise typer.Exit(2) from None
-    except (StartError, Permanent, Retry) as error:
+    except (ChannelError, StartError, Permanent, Retry) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except nats.errors.Error as error:

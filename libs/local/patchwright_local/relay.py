@@ -13,7 +13,6 @@ import logging
 import random
 import sys
 import time
-from collections import deque
 
 import httpx
 from httpx_sse import ServerSentEvent
@@ -23,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from patchwright_common import telemetry
 from patchwright_common.errors import Permanent
 from patchwright_common.service import run, until_stopped
+from patchwright_local.buffer import Buffer
 from patchwright_local.channel import (
     ChannelError,
     Delivery,
@@ -48,10 +48,6 @@ FAILURES = 5
 """Answers of 500 to one delivery, after which it is given up: a bug would hold up all others."""
 REMINDER = 12
 """Tries between two lines that say that ingest is still away."""
-ROOM = 1000
-"""Deliveries that wait for ingest at most."""
-ROOM_BYTES = 100 * 2**20
-"""And their bodies' bytes."""
 LAST = 5.0
 """Seconds at the end for what is still waiting."""
 AGAIN = "GitHub has them in the App's settings, Advanced, Recent Deliveries: redeliver from there"
@@ -81,53 +77,6 @@ def process(url: str, target: str, environment: dict[str, str]) -> Process:
     own = {"PATCHWRIGHT_RELAY_URL": checked(url), "PATCHWRIGHT_RELAY_TARGET": target}
     command = (sys.executable, "-m", "patchwright_local.relay")
     return Process("relay", command, environment | own, ready='"text": "ready')
-
-
-class Buffer:
-    """What was heard and is not with ingest yet, in order."""
-
-    def __init__(self, *, room: int = ROOM, room_bytes: int = ROOM_BYTES) -> None:
-        self._room = room
-        self._room_bytes = room_bytes
-        self._waiting: deque[Delivery] = deque()
-        self._bytes = 0
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, delivery: Delivery) -> bool:
-        """False when there is no room for it. One alone always fits."""
-        size = self._bytes + len(delivery.body)
-        if self._waiting and (len(self._waiting) >= self._room or size > self._room_bytes):
-            return False
-        self._waiting.append(delivery)
-        self._bytes = size
-        self._filled.set()
-        self._emptied.clear()
-        return True
-
-    async def first(self) -> Delivery:
-        """The oldest, once there is one; it stays until `done`."""
-        await self._filled.wait()
-        return self._waiting[0]
-
-    def done(self) -> None:
-        """The oldest is settled."""
-        self._bytes -= len(self._waiting.popleft().body)
-        if not self._waiting:
-            self._filled.clear()
-            self._emptied.set()
-
-    async def empty(self) -> None:
-        """Return when nothing waits."""
-        await self._emptied.wait()
-
-    def ids(self) -> list[str]:
-        """Of those that wait, the oldest first."""
-        return [delivery.id for delivery in self._waiting]
 
 
 class Relay:

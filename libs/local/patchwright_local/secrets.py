@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import nats.errors
 import typer
 from pydantic import ValidationError
@@ -146,7 +145,7 @@ def _check_name(name: str) -> None:
 def _confirmed(question: str) -> bool:
     try:
         return typer.confirm(question)
-    except click.Abort:
+    except typer.Abort:
         return False
 
 

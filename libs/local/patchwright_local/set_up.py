@@ -8,20 +8,108 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from patchwright_common.bus import Bus
 from patchwright_common.credentials import AppFacts, Vault
 from patchwright_common.requests import SETUP
-from patchwright_local import state
+from patchwright_local import channel, state, unattended
 from patchwright_local.connection import connected
-from patchwright_local.private import is_secret
+from patchwright_local.foreground import foreground, stop_signals, unless
+from patchwright_local.private import is_secret, write_private
 from patchwright_local.processes import Show, StartError
+from patchwright_local.settings import LocalSettings
+from patchwright_local.show import Log
+from patchwright_local.stack import Options
 
 STOP_TIMEOUT = 10.0
 """Seconds for the pages to end when they are told to."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for; empty where it does not."""
+
+    relay: str = ""
+    webhook_url: str = ""
+    github_url: str = ""
+
+    def environment(self, channel: str) -> dict[str, str]:
+        """What the pages' forms begin with."""
+        wanted = {
+            "PATCHWRIGHT_WEBHOOK_URL": self.webhook_url or channel,
+            "PATCHWRIGHT_GITHUB_URL": self.github_url,
+        }
+        return {name: value for name, value in wanted.items() if value}
+
+
+async def in_a_browser(settings: LocalSettings, console: Console, wishes: Wishes) -> None:
+    """Until the pages are finished, and then as `just up`. Raises `StartError`."""
+    folder = state.Folder(settings.home.absolute())
+    running = usable(folder)
+    address = await channel_for(folder, wishes.relay, console)
+    given = dict(os.environ) | wishes.environment(address)
+
+    async def then(stack: state.Stack) -> bool:
+        if not await pages(page_environment(stack, given), Log(console), console):
+            raise StartError("Not finished. What was done is kept: `just setup` goes on there.")
+        await _remember(stack, folder, console)
+        return True
+
+    if running:
+        await unless(stop_signals(), then(running))
+    else:
+        await foreground(settings, console, Options(setting_up=True, relay=address), then)
+
+
+async def without_a_browser(settings: LocalSettings, console: Console) -> None:
+    """Store what variables and files bring, and try it. Raises `typer.Exit` where it fails."""
+    folder = state.Folder(settings.home.absolute())
+    done = False
+
+    async def bring(stack: state.Stack | None) -> bool:
+        nonlocal done
+        done = await unattended.set_up(unattended.Given(), console.out)
+        if done and stack:
+            await _remember(stack, folder, console)
+        return False
+
+    if os.environ.get("PATCHWRIGHT_NATS_URL"):
+        await bring(None)
+    elif running := usable(folder):
+        await bring(running)
+    else:
+        await foreground(settings, console, Options(setting_up=True), bring)
+    if not done:
+        raise typer.Exit(1)
+
+
+async def channel_for(folder: state.Folder, wanted: str, console: Console) -> str:
+    """The relay's address: a new one, the one that was given, or that of the last time.
+
+    Empty where the App was set up without one. Raises `ChannelError`.
+    """
+    if not wanted:
+        known = folder.app.exists() and folder.channel.exists()
+        return folder.channel.read_text().strip() if known else ""
+    address = await channel.new() if wanted == "new" else channel.checked(wanted)
+    folder.make()
+    write_private(folder.channel, address + "\n")
+    if wanted == "new":
+        console.print(f"\nThe App's webhook URL: {address}", highlight=False, soft_wrap=True)
+    return address
+
+
+async def _remember(stack: state.Stack, folder: state.Folder, console: Console) -> None:
+    facts = await remember(stack, folder)
+    console.print(
+        f"[bold green]{facts.slug} is set up.[/]  From now on `just up` starts for it, and "
+        "`just up --demo` for the demo."
+    )
 
 
 def usable(folder: state.Folder) -> state.Stack | None:

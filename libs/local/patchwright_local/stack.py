@@ -230,7 +230,10 @@ class LocalStack:
         given = {
             name: value
             for name, value in self._environment.items()
-            if name.startswith(("PATCHWRIGHT_", "OTEL_")) and not is_secret(name)
+            if name.startswith(("PATCHWRIGHT_", "OTEL_"))
+            and not is_secret(name)
+            # Whoever knows the channel can listen to it.
+            and not name.startswith("PATCHWRIGHT_RELAY")
         }
         endpoint = given.get("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{HOST}:{self.ports.otlp}")
         environment = self._plain() | given

@@ -28,6 +28,8 @@ class Folder:
         self.logs = root / "logs"
         self.state = root / "stack.json"
         self.lock = root / "lock"
+        self.channel = root / "channel"
+        """The relay's address with which the App was set up; whoever knows it can listen."""
         self.app = root / "app.json"
         """There once a real App was set up in the browser: what is public of it."""
 

@@ -17,6 +17,11 @@ from harness.nats import NatsServer
 from harness.programs import program
 from patchwright_common.requests import SETUP
 
+SECRETS = "from patchwright_local.secrets import app; app()"
+SETUP_UNATTENDED = (
+    "import typer; from patchwright_local.unattended import command; typer.run(command)"
+)
+"""The commands without all the others of `patchwright`, which take seconds to import."""
 READY = r'"text": "ready'
 
 
@@ -45,10 +50,17 @@ class Terminal:
     folder: Path
     environment: dict[str, str]
 
+    async def secrets(self, *words: str, stdin: str = "") -> Said:
+        """`just secrets …`."""
+        return await self.run(sys.executable, "-c", SECRETS, *words, stdin=stdin)
+
+    async def setup(self, **more: str) -> Said:
+        """`just setup --non-interactive`; `more` are further variables."""
+        return await self.run(sys.executable, "-c", SETUP_UNATTENDED, **more)
+
     async def run(self, *words: str, stdin: str = "", **more: str) -> Said:
-        """`patchwright …`; `more` are further variables."""
+        """Any program."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "/tmp/adm/shim.py",
             *words,
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "COLUMNS": "200", **self.environment, **more},

@@ -25,8 +25,9 @@ from harness.nats import bus as connect
 from harness.programs import Program, program
 from harness.vault import ScriptedVault, scripted_vault
 from patchwright_common.bus import Bus
+from patchwright_local.buffer import ROOM, Buffer
 from patchwright_local.channel import Delivery
-from patchwright_local.relay import FAILURES, ROOM, Buffer, is_final, process
+from patchwright_local.relay import FAILURES, is_final, process
 
 from . import smee as forms
 from .smee import Form, Smee, running_smee, serving

@@ -19,7 +19,7 @@ from patchwright_common.requests import SETUP
 from patchwright_local.bringing import AppWords, as_app
 from patchwright_local.vault_access import VaultAccess, administered
 
-from .operating import Said, Terminal, operating, rsa_pem
+from .operating import SECRETS, Said, Terminal, operating, rsa_pem
 
 CANARY = "sk-canary-4f11c0ffee"
 NAMES = "github-app, webhook-secret, model-key"
@@ -44,20 +44,20 @@ def rows(said: Said) -> dict[str, list[str]]:
 
 
 async def test_value_comes_from_a_pipe_and_is_listed_without_itself(terminal: Terminal) -> None:
-    said = await terminal.run("secrets", "set", "model-key", stdin=f"{CANARY}\n")
+    said = await terminal.secrets("set", "model-key", stdin=f"{CANARY}\n")
     assert (said.code, said.out) == (0, "model-key: stored\n")
-    again = await terminal.run("secrets", "set", "model-key", "--file", "-", stdin=CANARY)
+    again = await terminal.secrets("set", "model-key", "--file", "-", stdin=CANARY)
     assert again.out == "model-key: unchanged\n"
-    listing = await terminal.run("secrets", "list")
+    listing = await terminal.secrets("list")
     assert rows(listing)["model-key"][:2] == ["1", "1"]
     assert CANARY not in said.all + again.all + listing.all
 
 
 async def test_value_comes_from_a_file(terminal: Terminal) -> None:
     (terminal.folder / "secret").write_text(f"{CANARY}-webhook\n")
-    said = await terminal.run("secrets", "set", "webhook-secret", "--file", "secret")
+    said = await terminal.secrets("set", "webhook-secret", "--file", "secret")
     assert said.out == "webhook-secret: stored\n"
-    absent = await terminal.run("secrets", "set", "webhook-secret", "--file", "absent")
+    absent = await terminal.secrets("set", "webhook-secret", "--file", "absent")
     assert absent.code == 1
     assert absent.err == "The file absent cannot be read: No such file or directory.\n"
 
@@ -65,8 +65,7 @@ async def test_value_comes_from_a_file(terminal: Terminal) -> None:
 async def test_value_that_is_typed_is_not_shown(terminal: Terminal) -> None:
     own, other = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "/tmp/adm/shim.py",
-        *("secrets", "set", "model-key"),
+        *(sys.executable, "-c", SECRETS, "set", "model-key"),
         env={"PATH": os.environ["PATH"], **terminal.environment},
         cwd=terminal.folder,
         stdin=other,
@@ -84,7 +83,7 @@ async def test_value_that_is_typed_is_not_shown(terminal: Terminal) -> None:
     assert await asyncio.wait_for(process.wait(), 20) == 0
     os.close(own)
     assert CANARY.encode() not in shown
-    assert "model-key" in rows(await terminal.run("secrets", "list"))
+    assert "model-key" in rows(await terminal.secrets("list"))
 
 
 async def test_value_on_the_command_line_is_refused_and_not_repeated(terminal: Terminal) -> None:
@@ -96,39 +95,39 @@ async def test_value_on_the_command_line_is_refused_and_not_repeated(terminal: T
         ("delete", CANARY),
         ("delete", "model-key", CANARY, "--yes"),
     ):
-        said = await terminal.run("secrets", *words)
+        said = await terminal.secrets(*words)
         assert said.code == 2, words
         assert said.err
         assert CANARY not in said.all, words
-    assert "model-key" not in rows(await terminal.run("secrets", "list"))
+    assert "model-key" not in rows(await terminal.secrets("list"))
 
 
 async def test_bad_value_is_told_in_a_line(terminal: Terminal) -> None:
-    said = await terminal.run("secrets", "set", "webhook-secret", stdin="canary-short")
+    said = await terminal.secrets("set", "webhook-secret", stdin="canary-short")
     assert said.code == 1
     assert "at least 16 characters" in said.err
     assert len(said.err.splitlines()) == 1
     assert "canary" not in said.all
     binary = terminal.folder / "binary"
     binary.write_bytes(b"\xff\xfe canary")
-    said = await terminal.run("secrets", "set", "model-key", "--file", str(binary))
+    said = await terminal.secrets("set", "model-key", "--file", str(binary))
     assert said.err == f"The file {binary} is not text.\n"
     binary.write_bytes(b"c" * 70_000)
-    said = await terminal.run("secrets", "set", "model-key", "--file", str(binary))
+    said = await terminal.secrets("set", "model-key", "--file", str(binary))
     assert "too large" in said.err
 
 
 async def test_private_key_of_a_known_app_needs_no_further_words(
     terminal: Terminal, pem: str
 ) -> None:
-    first = await terminal.run("secrets", "set", "github-app", stdin=pem)
+    first = await terminal.secrets("set", "github-app", stdin=pem)
     assert first.code == 1
     assert "--app-id" in first.err
     words = ("--app-id", "41", "--slug", "doorbell", "--api-url", "https://github.example/api/v3")
-    assert (await terminal.run("secrets", "set", "github-app", *words, stdin=pem)).code == 0
-    renewed = await terminal.run("secrets", "set", "github-app", stdin=rsa_pem())
+    assert (await terminal.secrets("set", "github-app", *words, stdin=pem)).code == 0
+    renewed = await terminal.secrets("set", "github-app", stdin=rsa_pem())
     assert renewed.out == "github-app: stored\n"
-    assert rows(await terminal.run("secrets", "list"))["github-app"][0] == "2"
+    assert rows(await terminal.secrets("list"))["github-app"][0] == "2"
     url, key = terminal.environment.values()
     async with administered(VaultAccess(nats_url=url, nats_nkey_file=Path(key))) as vault:
         facts = await vault.app()
@@ -137,34 +136,34 @@ async def test_private_key_of_a_known_app_needs_no_further_words(
 
 
 async def test_deleting_asks_first(terminal: Terminal) -> None:
-    await terminal.run("secrets", "set", "model-key", stdin=CANARY)
+    await terminal.secrets("set", "model-key", stdin=CANARY)
     for answer in ("", "n\n"):
-        said = await terminal.run("secrets", "delete", "model-key", stdin=answer)
+        said = await terminal.secrets("delete", "model-key", stdin=answer)
         assert said.code == 1
         assert "Nothing was deleted" in said.err
-    assert "model-key" in rows(await terminal.run("secrets", "list"))
-    said = await terminal.run("secrets", "delete", "model-key", stdin="y\n")
+    assert "model-key" in rows(await terminal.secrets("list"))
+    said = await terminal.secrets("delete", "model-key", stdin="y\n")
     assert said.out.endswith("model-key: deleted\n")
-    said = await terminal.run("secrets", "delete", "model-key", "--yes")
+    said = await terminal.secrets("delete", "model-key", "--yes")
     assert (said.code, said.out) == (0, "model-key: missing\n")
 
 
 async def test_key_is_rotated_and_retired(terminal: Terminal) -> None:
-    await terminal.run("secrets", "set", "model-key", stdin=CANARY)
-    said = await terminal.run("secrets", "rotate", "key")
+    await terminal.secrets("set", "model-key", stdin=CANARY)
+    said = await terminal.secrets("rotate", "key")
     assert said.code == 0, said.err
     assert "key version 2" in said.out
     assert "just secrets retire key" in said.out
-    assert rows(await terminal.run("secrets", "list"))["model-key"][1] == "2"
-    said = await terminal.run("secrets", "retire", "key")
+    assert rows(await terminal.secrets("list"))["model-key"][1] == "2"
+    said = await terminal.secrets("retire", "key")
     assert "Key version 1 is destroyed" in said.out
 
 
 async def test_what_cannot_be_rotated_is_told(terminal: Terminal) -> None:
-    said = await terminal.run("secrets", "rotate", "webhook-secret")
+    said = await terminal.secrets("rotate", "webhook-secret")
     assert said.code == 1
     assert "holds no webhook-secret" in said.err
-    said = await terminal.run("secrets", "rotate", "everything")
+    said = await terminal.secrets("rotate", "everything")
     assert said.code == 2
 
 
@@ -176,7 +175,7 @@ async def test_without_a_stack_it_says_how_to_reach_one(tmp_path: Path) -> None:
         ("rotate", "key"),
         ("delete", "model-key", "--yes"),
     ):
-        said = await terminal.run("secrets", *words, stdin=CANARY)
+        said = await terminal.secrets(*words, stdin=CANARY)
         assert said.code == 1
         assert "just up" in said.err
         assert "PATCHWRIGHT_NATS_URL" in said.err
@@ -186,16 +185,16 @@ async def test_without_a_stack_it_says_how_to_reach_one(tmp_path: Path) -> None:
 async def test_without_a_vault_or_nats_it_says_what_is_away(
     nats: NatsServer, tmp_path: Path
 ) -> None:
-    said = await Terminal(tmp_path, nats.environment(SETUP)).run("secrets", "list")
+    said = await Terminal(tmp_path, nats.environment(SETUP)).secrets("list")
     assert said.code == 1
     assert "no answer on pw.rpc.vault.setup.list" in said.err
     wrong = Terminal(tmp_path, nats.environment(SETUP) | {"PATCHWRIGHT_NATS_NKEY_FILE": "absent"})
-    assert "no key for NATS at absent" in (await wrong.run("secrets", "list")).err
+    assert "no key for NATS at absent" in (await wrong.secrets("list")).err
     anonymous = Terminal(tmp_path, {"PATCHWRIGHT_NATS_URL": nats.address})
-    assert "does not take this key" in (await anonymous.run("secrets", "list")).err
+    assert "does not take this key" in (await anonymous.secrets("list")).err
     environment = nats.environment(SETUP)
     await nats.stop()
-    said = await Terminal(tmp_path, environment).run("secrets", "list")
+    said = await Terminal(tmp_path, environment).secrets("list")
     assert said.code == 1
     assert "NATS does not answer" in said.err
     assert len(said.err.splitlines()) == 1
@@ -204,9 +203,9 @@ async def test_without_a_vault_or_nats_it_says_what_is_away(
 async def test_another_services_key_opens_nothing(terminal: Terminal, nats: NatsServer) -> None:
     for identity in ("ingest", "runner", "publisher", "triage", "operator"):
         other = Terminal(terminal.folder, nats.environment(identity))
-        said = await other.run("secrets", "set", "model-key", stdin=CANARY)
+        said = await other.secrets("set", "model-key", stdin=CANARY)
         assert said.code == 1, identity
-    assert "model-key" not in rows(await terminal.run("secrets", "list"))
+    assert "model-key" not in rows(await terminal.secrets("list"))
 
 
 def test_private_key_alone_becomes_the_record_of_the_app_that_is_named(pem: str) -> None:
@@ -226,3 +225,10 @@ def test_private_key_alone_becomes_the_record_of_the_app_that_is_named(pem: str)
     assert as_app('{"app_id": "7"}', AppWords(), held) == '{"app_id": "7"}'
     with pytest.raises(Permanent, match="Whose private key"):
         as_app(pem, AppWords(), None)
+
+
+async def test_command_is_one_of_patchwrights(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).parent / "patchwright")
+    said = await Terminal(tmp_path, {}).run(program, "secrets", "list")
+    assert said.code == 1
+    assert "No stack runs here" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from standin_github.client import CreatedApp, StandinGitHub
 from .operating import Said, Terminal, operating
 
 MODEL_KEY = "sk-standin-canary-unattended"
-COMMAND = ("setup", "--non-interactive")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def lines(said: Said) -> dict[str, tuple[bool, str]]:
 
 async def test_everything_that_is_given_is_stored_and_tried(provisioning: Provisioning) -> None:
     await provisioning.install()
-    said = await provisioning.terminal.run(*COMMAND, **provisioning.given())
+    said = await provisioning.terminal.setup(**provisioning.given())
     found = lines(said)
     assert said.code == 0, said.all
     assert [found[name] for name in ("github-app", "webhook-secret", "model-key")] == [
@@ -89,16 +89,16 @@ async def test_it_may_be_repeated_with_everything_or_with_nothing(
     provisioning: Provisioning,
 ) -> None:
     await provisioning.install()
-    await provisioning.terminal.run(*COMMAND, **provisioning.given())
-    again = lines(await provisioning.terminal.run(*COMMAND, **provisioning.given()))
+    await provisioning.terminal.setup(**provisioning.given())
+    again = lines(await provisioning.terminal.setup(**provisioning.given()))
     assert again["model-key"] == (True, "unchanged")
-    bare = await provisioning.terminal.run(*COMMAND)
+    bare = await provisioning.terminal.setup()
     assert bare.code == 0, bare.all
     assert lines(bare)["github-app"] == (True, "there already")
 
 
 async def test_what_is_missing_is_named_with_its_variable(provisioning: Provisioning) -> None:
-    said = await provisioning.terminal.run(*COMMAND)
+    said = await provisioning.terminal.setup()
     assert said.code == 1
     found = lines(said)
     for name, variable in {
@@ -117,16 +117,16 @@ async def test_private_key_without_an_id_and_the_other_way_round(
 ) -> None:
     given = provisioning.given()
     lacking = {k: v for k, v in given.items() if k != "PATCHWRIGHT_GITHUB_APP_ID"}
-    said = await provisioning.terminal.run(*COMMAND, **lacking)
+    said = await provisioning.terminal.setup(**lacking)
     assert said.code == 1
     assert "set PATCHWRIGHT_GITHUB_APP_ID" in lines(said)["github-app"][1]
     lacking = {k: v for k, v in given.items() if k != "PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE"}
-    said = await provisioning.terminal.run(*COMMAND, **lacking)
+    said = await provisioning.terminal.setup(**lacking)
     assert said.code == 1
     assert "PATCHWRIGHT_GITHUB_PRIVATE_KEY_FILE" in lines(said)["github-app"][1]
-    await provisioning.terminal.run(*COMMAND, **given)
+    await provisioning.terminal.setup(**given)
     other = lacking | {"PATCHWRIGHT_GITHUB_APP_ID": "999"}
-    said = await provisioning.terminal.run(*COMMAND, **other)
+    said = await provisioning.terminal.setup(**other)
     assert said.code == 1
     assert "another App" in lines(said)["github-app"][1]
 
@@ -134,7 +134,7 @@ async def test_private_key_without_an_id_and_the_other_way_round(
 async def test_part_that_does_not_work_fails_it(provisioning: Provisioning) -> None:
     """Not installed anywhere, and a key that the model does not take."""
     given = provisioning.given(ANTHROPIC_API_KEY="sk-canary-wrong")
-    said = await provisioning.terminal.run(*COMMAND, **given)
+    said = await provisioning.terminal.setup(**given)
     assert said.code == 1
     found = lines(said)
     assert "not installed anywhere" in found["check token"][1]
@@ -144,7 +144,7 @@ async def test_part_that_does_not_work_fails_it(provisioning: Provisioning) -> N
 
 async def test_bad_value_is_told_and_the_rest_goes_on(provisioning: Provisioning) -> None:
     given = provisioning.given(PATCHWRIGHT_WEBHOOK_SECRET="canary-short")
-    said = await provisioning.terminal.run(*COMMAND, **given)
+    said = await provisioning.terminal.setup(**given)
     assert said.code == 1
     ok, text = lines(said)["webhook-secret"]
     assert not ok
@@ -155,12 +155,19 @@ async def test_bad_value_is_told_and_the_rest_goes_on(provisioning: Provisioning
 
 async def test_file_that_is_not_there_is_named(provisioning: Provisioning) -> None:
     given = provisioning.given(ANTHROPIC_API_KEY="", ANTHROPIC_API_KEY_FILE="absent.key")
-    said = await provisioning.terminal.run(*COMMAND, **given)
+    said = await provisioning.terminal.setup(**given)
     assert said.code == 1
     assert "absent.key cannot be read" in said.err
 
 
 async def test_variables_that_are_empty_are_as_if_not_there(provisioning: Provisioning) -> None:
     empty = dict.fromkeys(provisioning.given(), "")
-    said = await provisioning.terminal.run(*COMMAND, **empty)
+    said = await provisioning.terminal.setup(**empty)
     assert "missing" in lines(said)["github-app"][1]
+
+
+async def test_command_is_one_of_patchwrights(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).parent / "patchwright")
+    said = await Terminal(tmp_path, {}).run(program, "setup", "--non-interactive")
+    assert said.code == 1
+    assert "No stack runs here" in said.err

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from patchwright_ingest.webhook import (
     RefusedError,
     Webhook,
     check_envelope,
-    check_signature,
+    is_signed,
     read,
 )
 
@@ -47,21 +47,28 @@ BODY_REFERENCE = "Patchwright-Body-Sha256"
 """Header of a message whose body is in the object store `PW_DELIVERIES`."""
 
 
-class Ingest:
-    """The endpoints. `secret` returns the webhook secret, or None while it is not known yet.
+class Secrets(Protocol):
+    """The webhook secrets, wherever they come from."""
 
-    `body_timeout` is in seconds.
-    """
+    def known(self) -> tuple[SecretStr, ...]:
+        """Those that verify at the moment; none while they are not known yet."""
+
+    async def doubt(self) -> bool:
+        """After a signature that did not match: whether the secrets are others now."""
+
+
+class Ingest:
+    """The endpoints. `body_timeout` is in seconds."""
 
     def __init__(
         self,
         bus: Bus,
-        secret: Callable[[], SecretStr | None],
+        secrets: Secrets,
         *,
         body_timeout: float = BODY_TIMEOUT,
     ) -> None:
         self._bus = bus
-        self._secret = secret
+        self._secrets = secrets
         self._body_timeout = body_timeout
 
     def app(self) -> Starlette:
@@ -84,7 +91,7 @@ class Ingest:
         missing = [
             name
             for name, there in (
-                ("webhook secret", bool(self._secret())),
+                ("webhook secret", bool(self._secrets.known())),
                 ("NATS", self._bus.client.is_connected),
             )
             if not there
@@ -114,12 +121,9 @@ class Ingest:
     async def _receive(self, request: Request) -> Response:
         headers = request.headers
         check_envelope(headers)
-        secret = self._secret()
-        if not secret:
-            # Empty as well: anybody could sign with that.
-            raise Retry("the webhook secret is not known yet")
+        self._values()  # before anybody sends a large body for nothing
         body = await _bounded_body(request, self._body_timeout)
-        check_signature(secret.get_secret_value().encode(), body, headers["x-hub-signature-256"])
+        await self._verify(body, headers["x-hub-signature-256"])
         webhook = read(headers, body)
         if webhook.event == "ping":
             return JSONResponse({"status": "pong"})
@@ -128,6 +132,21 @@ class Ingest:
             {"status": "accepted", "delivery": webhook.delivery_id, "trace": telemetry.trace_id()},
             202,
         )
+
+    def _values(self) -> list[bytes]:
+        """The secrets. Raises `Retry` while none is known."""
+        known = self._secrets.known()
+        if not known:
+            raise Retry("the webhook secret is not known yet")
+        return [secret.get_secret_value().encode() for secret in known]
+
+    async def _verify(self, body: bytes, signature: str) -> None:
+        """Raises `RefusedError` (401), `Retry` when the last secret has just gone."""
+        if is_signed(self._values(), body, signature):
+            return
+        if await self._secrets.doubt() and is_signed(self._values(), body, signature):
+            return
+        raise RefusedError(401, "the signature does not match")
 
     async def _store(self, webhook: Webhook) -> None:
         if not self._bus.client.is_connected:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from patchwright_common import flow
+from patchwright_common.app_facts import App, known_app
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
-from patchwright_common.errors import Permanent, Retry
+from patchwright_common.errors import Permanent
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
 from patchwright_github.session import client
@@ -23,11 +24,9 @@ from patchwright_ingest.mention import Mention
 from patchwright_ingest.repositories import GitHubRepositories
 from patchwright_ingest.triage import Triage
 from patchwright_ingest.trigger import LABEL
+from patchwright_ingest.webhook_secrets import WebhookSecrets
 
 log = logging.getLogger(__name__)
-
-SECRET_RETRY = 1.0
-"""Seconds between two questions to the vault while the webhook secret is not known."""
 
 
 class IngestSettings(ServiceSettings):
@@ -40,34 +39,15 @@ class IngestSettings(ServiceSettings):
 class TriageSettings(ServiceSettings):
     """How the App is addressed."""
 
-    github_api_url: str = Field(default="https://api.github.com", description="GitHub's REST API.")
+    github_api_url: str = Field(
+        default="", description="GitHub's REST API; empty: the App's, from the vault."
+    )
     app_slug: str = Field(
-        default="patchwright", min_length=1, description="The App's name, as people mention it."
+        default="", description="The App's name, as people mention it; empty: from the vault."
     )
     label: str = Field(
         default=LABEL, min_length=1, description="The label that makes an issue a request."
     )
-
-
-class WebhookSecret:
-    """Asked from the vault until it answers, then kept in memory alone."""
-
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-        self._value: SecretStr | None = None
-
-    def __call__(self) -> SecretStr | None:
-        """The secret, or None while it is not known."""
-        return self._value
-
-    async def learn(self) -> None:
-        """Return when the secret is known."""
-        while self._value is None:
-            try:
-                self._value = (await self._vault.webhook_secrets())[0]
-            except (Retry, Permanent) as error:
-                log.warning("waiting for the webhook secret: %s", error.reason)
-                await asyncio.sleep(SECRET_RETRY)
 
 
 class Server(uvicorn.Server):
@@ -99,9 +79,9 @@ async def serve_ingest() -> None:
 
 
 async def _serve(service: Service, listener: socket.socket) -> None:
-    secret = WebhookSecret(Vault(service.bus, "ingest"))
+    secrets = WebhookSecrets(Vault(service.bus, "ingest"))
     config = uvicorn.Config(
-        Ingest(service.bus, secret).app(),
+        Ingest(service.bus, secrets).app(),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=10,
@@ -109,14 +89,16 @@ async def _serve(service: Service, listener: socket.socket) -> None:
     server = Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve([listener]))
-        announcing = tasks.create_task(_announce(server, secret))
+        keeping = tasks.create_task(secrets.keep(service.bus))
+        announcing = tasks.create_task(_announce(server, secrets))
         await until_stopped()
+        keeping.cancel()
         announcing.cancel()
         server.should_exit = True
 
 
-async def _announce(server: Server, secret: WebhookSecret) -> None:
-    await secret.learn()
+async def _announce(server: Server, secrets: WebhookSecrets) -> None:
+    await secrets.learnt()
     await server.listening.wait()
     log.info("ready")
 
@@ -145,21 +127,24 @@ def bound(host: str, port: int) -> socket.socket:
 async def serve_triage() -> None:
     """Run triage's consumers until told to stop."""
     settings = TriageSettings()
-    async with (
-        connected("triage", settings) as service,
-        client(settings.github_api_url) as github,
-    ):
-        repositories = GitHubRepositories(
-            github, Vault(service.bus, "triage"), settings.github_api_url
-        )
-        claims = await Claims.open(service.bus.js)
-        mention = Mention(settings.app_slug)
-        handlers = Triage(service.bus, claims, repositories, mention, settings.label)
-        await service.consume(
-            PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
-            PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
-            PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
-        )
+    given = App(settings.app_slug, settings.github_api_url)
+    async with connected("triage", settings) as service:
+        vault = Vault(service.bus, "triage")
+        async with known_app(service.bus, vault, given) as app, client(app.api_url) as github:
+            repositories = GitHubRepositories(github, vault, app.api_url)
+            await _decide(service, repositories, app, settings)
+
+
+async def _decide(
+    service: Service, repositories: GitHubRepositories, app: App, settings: TriageSettings
+) -> None:
+    claims = await Claims.open(service.bus.js)
+    handlers = Triage(service.bus, claims, repositories, Mention(app.slug), settings.label)
+    await service.consume(
+        PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
+        PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
+        PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
+    )
 
 
 def ingest() -> None:

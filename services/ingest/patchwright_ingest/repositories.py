@@ -6,8 +6,9 @@ from datetime import datetime
 from urllib.parse import quote
 
 import httpx2 as httpx
+from pydantic import SecretStr
 
-from patchwright_common.credentials import TokenRequest, Vault
+from patchwright_common.credentials import TokenRequest, Vault, digest
 from patchwright_common.events import NO_COMMIT, Remark
 from patchwright_github.address import clone_url
 from patchwright_github.session import RefusedError, Session
@@ -76,7 +77,11 @@ class GitHubRepositories:
         request = TokenRequest(
             installation_id=payload.installation.id, repository_id=payload.repository.id
         )
-        return Session(self._client, await self._vault.token(request))
+
+        async def renew(refused: SecretStr) -> SecretStr:
+            return await self._vault.token(request.model_copy(update={"refused": digest(refused)}))
+
+        return Session(self._client, await self._vault.token(request), renew)
 
 
 def _path(payload: Payload) -> str:

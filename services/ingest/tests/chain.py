@@ -160,10 +160,7 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
         people = {role: await github.create_user(role) for role in ROLES}
         tokens = {role: person.token for role, person in people.items()}
         made = Chain(server, bus, github, await github.create_app("Patchwright"), tokens, folder)
-        common = {
-            "PATCHWRIGHT_NATS_URL": server.url,
-            "PATCHWRIGHT_GITHUB_API_URL": github.api_url,
-        }
+        common = {"PATCHWRIGHT_GITHUB_API_URL": github.api_url}
         vault = common | {
             "PATCHWRIGHT_VAULT_KEY_FILE": str(folder / "vault.key"),
             "PATCHWRIGHT_GITHUB_APP_ID": str(made.app.id),
@@ -174,7 +171,8 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
             "vault": vault, "triage": common, "ingest": common | {"PATCHWRIGHT_INGEST_PORT": "0"},
         }  # fmt: skip
         for name, environment in environments.items():
-            starting = program(f"patchwright-{name}", environment=environment)
+            known = server.environment(name)
+            starting = program(f"patchwright-{name}", environment=known | environment)
             made.programs[name] = await enter(starting)
         for running in made.programs.values():
             await running.line(READY)

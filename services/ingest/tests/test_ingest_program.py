@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -14,16 +15,17 @@ from harness.programs import Program, program
 from .chain import LISTENS, READY
 from .webhooks import ISSUE, SECRET, headers
 
-INGEST, VAULT = "patchwright-ingest", "patchwright-vault"
+
+def ingest_program(nats: NatsServer, **more: str) -> AbstractAsyncContextManager[Program]:
+    environment = nats.environment("ingest") | {"PATCHWRIGHT_INGEST_PORT": "0"} | more
+    return program("patchwright-ingest", environment=environment)
 
 
-def environment(nats: NatsServer, folder: Path, **more: str) -> dict[str, str]:
-    return {
-        "PATCHWRIGHT_NATS_URL": nats.url,
-        "PATCHWRIGHT_INGEST_PORT": "0",
-        "PATCHWRIGHT_VAULT_KEY_FILE": str(folder / "vault.key"),
-        **more,
-    }
+def vault_program(
+    nats: NatsServer, folder: Path, **more: str
+) -> AbstractAsyncContextManager[Program]:
+    own = {"PATCHWRIGHT_VAULT_KEY_FILE": str(folder / "vault.key")}
+    return program("patchwright-vault", environment=nats.environment("vault") | own | more)
 
 
 async def address(running: Program) -> str:
@@ -33,16 +35,14 @@ async def address(running: Program) -> str:
 async def test_ready_when_the_secret_is_known_and_not_before(
     nats: NatsServer, tmp_path: Path
 ) -> None:
-    plain = environment(nats, tmp_path)
-    async with program(INGEST, environment=plain) as ingest, httpx.AsyncClient() as http:
+    async with ingest_program(nats) as ingest, httpx.AsyncClient() as http:
         url = await address(ingest)
         await ingest.line("waiting for the webhook secret: no answer")
         await assert_waiting(http, url)
-        async with program(VAULT, environment=plain):
+        async with vault_program(nats, tmp_path):
             await ingest.line("waiting for the webhook secret: The vault holds no")
             await assert_waiting(http, url)
-        given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": SECRET}
-        async with program(VAULT, environment=given):
+        async with vault_program(nats, tmp_path, PATCHWRIGHT_WEBHOOK_SECRET=SECRET):
             await ingest.line(READY)
         # The vault is gone again: what was learnt stays.
         assert (await http.get(f"{url}/readyz")).status_code == 200
@@ -61,11 +61,10 @@ async def assert_waiting(http: httpx.AsyncClient, url: str) -> None:
     assert "error" in answer.json()
 
 
-async def test_taken_port_is_one_line(nats: NatsServer, tmp_path: Path) -> None:
+async def test_taken_port_is_one_line(nats: NatsServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        given = environment(nats, tmp_path, PATCHWRIGHT_INGEST_PORT=port)
-        async with program(INGEST, environment=given) as ingest:
+        async with ingest_program(nats, PATCHWRIGHT_INGEST_PORT=port) as ingest:
             assert await asyncio.wait_for(ingest.process.wait(), 10) == 1
     [line] = ingest.lines
     assert port in line
@@ -75,8 +74,10 @@ async def test_taken_port_is_one_line(nats: NatsServer, tmp_path: Path) -> None:
 async def test_delivery_under_way_is_answered_when_told_to_stop(
     nats: NatsServer, tmp_path: Path
 ) -> None:
-    given = environment(nats, tmp_path, PATCHWRIGHT_WEBHOOK_SECRET=SECRET)
-    async with program(VAULT, environment=given), program(INGEST, environment=given) as ingest:
+    async with (
+        vault_program(nats, tmp_path, PATCHWRIGHT_WEBHOOK_SECRET=SECRET),
+        ingest_program(nats) as ingest,
+    ):
         url = await address(ingest)
         await ingest.line(READY)
         host, port = url.removeprefix("http://").split(":")

@@ -160,8 +160,7 @@ async def test_vault_that_is_away_is_waited_for(chain: Chain) -> None:
     await mention(place)
     await asyncio.sleep(1)
     assert await place.requested(0) == []
-    environment = {
-        "PATCHWRIGHT_NATS_URL": chain.nats.url,
+    environment = chain.nats.environment("vault") | {
         "PATCHWRIGHT_GITHUB_API_URL": chain.github.api_url,
         "PATCHWRIGHT_VAULT_KEY_FILE": str(chain.folder / "vault.key"),
     }

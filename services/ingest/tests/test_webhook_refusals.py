@@ -221,13 +221,12 @@ async def test_other_paths_and_methods_are_404_and_405_in_json(ingest: Endpoint)
 
 
 async def test_nothing_is_taken_in_while_the_secret_is_not_known(ingest: Endpoint) -> None:
-    for secret in (None, SecretStr("")):
-        ingest.secret = secret
-        answer = await ingest.post(ISSUE, x_hub_signature_256=signature(ISSUE, ""))
-        assert answer.status_code == 503
-        reason(answer.text)
-        assert (await ingest.http.get("/readyz")).status_code == 503
-        assert (await ingest.http.get("/healthz")).status_code == 200
+    ingest.secret = None
+    answer = await ingest.post(ISSUE, x_hub_signature_256=signature(ISSUE, ""))
+    assert answer.status_code == 503
+    reason(answer.text)
+    assert (await ingest.http.get("/readyz")).status_code == 503
+    assert (await ingest.http.get("/healthz")).status_code == 200
 
 
 HEADER_TEXT = st.text(

@@ -69,7 +69,7 @@ async def stored(bus: Bus, stream: str = "PW_GITHUB") -> list[Stored]:
 
 
 class Endpoint:
-    """The running application."""
+    """The running application; it is the source of its own secrets."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -77,6 +77,12 @@ class Endpoint:
         self.http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
         )
+
+    def known(self) -> tuple[SecretStr, ...]:
+        return () if self.secret is None else (self.secret,)
+
+    async def doubt(self) -> bool:
+        return False
 
     async def post(self, body: bytes = ISSUE, **changed: str | None) -> httpx.Response:
         return await self.http.post(
@@ -102,7 +108,7 @@ async def endpoint(bus: Bus, *, body_timeout: float = 10.0) -> AsyncIterator[End
     """The real application under uvicorn, as `patchwright-ingest` runs it."""
     with bound("127.0.0.1", 0) as listener:
         running = Endpoint(listener.getsockname()[1])
-        app = Ingest(bus, lambda: running.secret, body_timeout=body_timeout).app()
+        app = Ingest(bus, running, body_timeout=body_timeout).app()
         server = Server(uvicorn.Config(app, log_config=None, access_log=False))
         serving = asyncio.create_task(server.serve([listener]))
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from patchwright_common import flow
 from patchwright_common.app_facts import App, known_app
@@ -50,7 +50,10 @@ async def serve() -> None:
         async with known_app(service.bus, vault, given) as app, client(app.api_url) as github:
 
             async def open_session(job: JobRequested) -> Session:
-                return Session(github, await vault.token(token_request(job)))
+                async def renew(refused: SecretStr) -> SecretStr:
+                    return await vault.token(token_request(job, refused=refused))
+
+                return Session(github, await vault.token(token_request(job)), renew)
 
             await _publish(service, vault, app, settings, open_session)
 

@@ -18,7 +18,7 @@ from pydantic import SecretStr, TypeAdapter
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
-from patchwright_common.credentials import TokenRequest, Vault
+from patchwright_common.credentials import TokenRequest, Vault, digest
 from patchwright_common.errors import Permanent
 from patchwright_common.events import (
     AnswerProduced,
@@ -28,6 +28,7 @@ from patchwright_common.events import (
     JobRequested,
 )
 from patchwright_common.flow import JOB_FINISHED, PW_CHANGES, PW_EVENTS
+from patchwright_git.remote import TokenRefusedError
 from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
 from patchwright_publisher.branch import Verified, verified
@@ -149,8 +150,14 @@ class Results:
     @asynccontextmanager
     async def _verified(self, job: JobRequested, event: ChangeProduced) -> AsyncIterator[Verified]:
         bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
-        async with verified(job, event, bundle, token=await self._token(job)) as change:
-            yield change
+        token = await self._token(job)
+        try:
+            async with verified(job, event, bundle, token=token) as change:
+                yield change
+        except TokenRefusedError:
+            # The next attempt gets another one.
+            await self._vault.token(token_request(job, refused=token))
+            raise
 
     async def _show(self, job: JobRequested, outcome: Outcome, change: Verified | None) -> Shown:
         body = await self._bus.stored(PW_EVENTS, outcome.sequence)
@@ -236,10 +243,11 @@ class Results:
         return await self._vault.token(token_request(job))
 
 
-def token_request(job: JobRequested) -> TokenRequest:
-    """Which token a job's writes need."""
+def token_request(job: JobRequested, *, refused: SecretStr | None = None) -> TokenRequest:
+    """Which token a job's writes need; `refused` is one that GitHub did not accept."""
     return TokenRequest(
         installation_id=job.repository.installation_id,
         repository_id=job.repository.id,
         job_id=job.job_id,
+        refused=digest(refused) if refused else "",
     )

@@ -11,12 +11,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from patchwright_common.app_facts import App, known_app
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent
 from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
-from patchwright_common.service import ServiceSettings, connected, run
+from patchwright_common.service import Service, ServiceSettings, connected, run
 from patchwright_github.address import origin
 from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Budget, Usage
@@ -50,7 +51,8 @@ class RunnerSettings(ServiceSettings):
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
     github_api_url: str = Field(
-        default="https://api.github.com", description="GitHub's REST API: code comes from there."
+        default="",
+        description="GitHub's REST API: code comes from there; empty: the App's, from the vault.",
     )
     model_url: str = Field(
         default=BASE_URL, validation_alias="ANTHROPIC_BASE_URL", description="The Messages API."
@@ -60,15 +62,15 @@ class RunnerSettings(ServiceSettings):
     budget_dollars: float = Field(default=5.0, gt=0, description="By list prices, for one job.")
     budget_seconds: float = Field(default=1800.0, gt=0, description="Wall time of the agent.")
     app_slug: str = Field(
-        default="patchwright", description="The App's name; it writes the commits."
+        default="", description="The App's name, it writes the commits; empty: from the vault."
     )
     author_name: str = Field(default="", description="Of the commits, instead of `<slug>[bot]`.")
     author_email: str = Field(default="", description="And its address.")
 
 
-def author(settings: RunnerSettings) -> Author:
+def author(settings: RunnerSettings, app: App) -> Author:
     """The App's own account on GitHub, unless the operator names somebody else."""
-    bot = f"{settings.app_slug}[bot]"
+    bot = f"{app.slug}[bot]"
     return Author(
         settings.author_name or bot, settings.author_email or f"{bot}@users.noreply.github.com"
     )
@@ -100,40 +102,47 @@ async def serve() -> None:
         if removed:
             log.info("removed %d boxes that an earlier crash left", removed)
         vault = Vault(service.bus, "runner")
+        given = App(settings.app_slug, settings.github_api_url)
+        async with known_app(service.bus, vault, given) as app:
+            await _work(service, vault, app, backend, settings)
 
-        async def make_agent(used: Usage) -> Agent:
-            return ClaudeAgent(
-                api_key=await vault.model_key(),
-                model=settings.model,
-                base_url=settings.model_url,
-                budget=Budget(
-                    turns=settings.budget_turns,
-                    tokens=settings.budget_tokens,
-                    dollars=settings.budget_dollars,
-                    seconds=settings.budget_seconds,
-                ),
-                used=used,
-            )
 
-        workshop = Workshop(
-            name=f"{settings.runner_id}-{secrets.token_hex(3)}",
-            bus=service.bus,
-            claims=await Claims.open(service.bus.js),
-            vault=vault,
-            mirror=Mirror(settings.data.expanduser() / "mirrors"),
-            backend=backend,
-            limits=Limits(),
-            make_agent=make_agent,
-            github=origin(settings.github_api_url),
+async def _work(
+    service: Service, vault: Vault, app: App, backend: Backend, settings: RunnerSettings
+) -> None:
+    async def make_agent(job_id: str, used: Usage) -> Agent:
+        return ClaudeAgent(
+            api_key=await vault.model_key(job_id),
             model=settings.model,
-            author=author(settings),
+            base_url=settings.model_url,
+            budget=Budget(
+                turns=settings.budget_turns,
+                tokens=settings.budget_tokens,
+                dollars=settings.budget_dollars,
+                seconds=settings.budget_seconds,
+            ),
+            used=used,
         )
-        log.info("jobs run in the %s sandbox", backend.name)
-        handle = Runner(workshop).on_readied
-        async with Sweeper(service.bus, workshop.claims).beside():
-            await service.consume(
-                PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
-            )
+
+    workshop = Workshop(
+        name=f"{settings.runner_id}-{secrets.token_hex(3)}",
+        bus=service.bus,
+        claims=await Claims.open(service.bus.js),
+        vault=vault,
+        mirror=Mirror(settings.data.expanduser() / "mirrors"),
+        backend=backend,
+        limits=Limits(),
+        make_agent=make_agent,
+        github=origin(app.api_url),
+        model=settings.model,
+        author=author(settings, app),
+    )
+    log.info("jobs run in the %s sandbox", backend.name)
+    handle = Runner(workshop).on_readied
+    async with Sweeper(service.bus, workshop.claims).beside():
+        await service.consume(
+            PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
+        )
 
 
 def main() -> None:

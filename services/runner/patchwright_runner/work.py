@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
-from patchwright_common.credentials import TokenRequest, Vault
+from patchwright_common.credentials import TokenRequest, Vault, digest
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
     NO_COMMIT,
@@ -37,6 +39,7 @@ from patchwright_common.flow import (
     Route,
 )
 from patchwright_common.messaging import Delivery
+from patchwright_git.remote import TokenRefusedError
 from patchwright_github.address import lies_on
 from patchwright_runner.agent.protocol import Agent, AgentResult, Remark, Task, Turn, Usage
 from patchwright_runner.change import Author, Change, bundle
@@ -62,8 +65,11 @@ class Workshop:
     mirror: Mirror
     backend: Backend
     limits: Limits
-    make_agent: Callable[[Usage], Awaitable[Agent]]
-    """Builds the agent for one job, of which so much was used before; its key lives no longer."""
+    make_agent: Callable[[str, Usage], Awaitable[Agent]]
+    """Builds the agent for the job of that id, which has used so much before.
+
+    Its key lives no longer than the agent.
+    """
     github: str
     """GitHub's pages and repositories, as `https://github.com`: no token goes anywhere else."""
     model: str
@@ -134,7 +140,7 @@ class Attempt:
                 sandbox=backend.name,
             )
             await self._emit(JOB_STARTED, started, "started")
-            agent = await self._shop.make_agent(_usage(self._before))
+            agent = await self._shop.make_agent(self._job.job_id, _usage(self._before))
             result = await agent.work(_task(self._job), box, self)
             await self._publish(box, repository, result)
 
@@ -175,6 +181,14 @@ class Attempt:
             job_id=self._job.job_id,
         )
         token = await self._shop.vault.token(request)
+        try:
+            return await self._fetch_with(token)
+        except TokenRefusedError:
+            another = request.model_copy(update={"refused": digest(token)})
+            return await self._fetch_with(await self._shop.vault.token(another))
+
+    async def _fetch_with(self, token: SecretStr) -> Path:
+        repository = self._job.repository
         return await self._shop.mirror.fetch(
             repository.id, repository.clone_url, token.get_secret_value(), sha=self._job.base
         )

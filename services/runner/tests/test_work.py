@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
+from pydantic import SecretStr
 
 from harness.nats import NatsServer
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
-from patchwright_common.credentials import Reply, Vault
+from patchwright_common.credentials import (
+    Reply,
+    Request,
+    TokenRequest,
+    Vault,
+    digest,
+    sealed_reply,
+)
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.events import (
     ChangeProduced,
@@ -86,7 +94,9 @@ class Bench:
     folder: Path
     says: str = "Done."
     used: list[Usage] = field(default_factory=list)
-    asked: list[bytes] = field(default_factory=list)
+    asked: list[TokenRequest] = field(default_factory=list)
+    stale: str = ""
+    """What the vault answers until it hears that it was refused."""
 
     async def request(self, *, clone_url: str = "") -> None:
         place = Place(
@@ -113,7 +123,7 @@ class Bench:
                     await act(observer)
                 return AgentResult(bench.says, Usage(1, 1, dollars=0.25), 1, [])
 
-        async def make_agent(used: Usage) -> Agent:
+        async def make_agent(_job_id: str, used: Usage) -> Agent:
             bench.used.append(used)
             return Agent()
 
@@ -149,8 +159,11 @@ async def bench(bus: Bus, tmp_path: Path) -> AsyncIterator[Bench]:
         made = Bench(bus, claims, server, repository.base, tmp_path)
 
         async def answer(message: Msg) -> None:
-            made.asked.append(message.data)
-            await message.respond(Reply(value=TOKEN).model_dump_json().encode())
+            request = Request.model_validate_json(message.data)
+            asked = TokenRequest.model_validate_json(request.body)
+            made.asked.append(asked)
+            value = TOKEN if asked.refused or not made.stale else made.stale
+            await message.respond(sealed_reply(Reply(value=value), request, "runner", "token"))
 
         await bus.client.subscribe("pw.rpc.vault.runner.token", cb=answer)
         yield made
@@ -165,6 +178,27 @@ async def test_job_ends_in_a_change_on_its_base(bench: Bench) -> None:
     assert change is not None
     assert [file.path for file in change.files] == ["new.txt"]
     assert change.base == bench.base
+
+
+async def test_token_that_was_revoked_meanwhile_is_replaced(bench: Bench) -> None:
+    await bench.request()
+    bench.stale = "ghs_revoked"
+
+    await bench.work()
+
+    assert await bench.change() is not None
+    assert [asked.refused for asked in bench.asked] == ["", digest(SecretStr("ghs_revoked"))]
+    assert {asked.job_id for asked in bench.asked} == {JOB}
+
+
+async def test_token_that_is_refused_again_and_again_is_a_retry(bench: Bench) -> None:
+    await bench.request()
+    bench.server.token = "ghs_another"
+
+    with pytest.raises(Retry, match="Fetching"):
+        await bench.work()
+
+    assert len(bench.asked) == 2
 
 
 async def test_repository_on_a_foreign_host_gets_no_token(bench: Bench, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ValidationError
 
 from patchwright_common.bus import Bus
 from patchwright_common.events import NO_JOB, GrantGiven, GrantRefused
@@ -21,6 +24,8 @@ class Ask:
     job_id: str
     nonce: str
     body: bytes = field(repr=False)
+    sealed: bool = False
+    """Whether only the vault could read the words."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,17 @@ class Grant:
     fingerprint: str = ""
 
 
+class _Asked(BaseModel):
+    repository_id: int = 0
+
+
 class Audit:
-    """Writes the events. Raises `Retry` when they cannot be stored: then nothing is granted."""
+    """Writes the events. Raises `Retry` when they cannot be stored: then nothing is granted.
+
+    Their message ids are the vault's own: with the asker's nonce in them, one that used it
+    twice would have its second event dropped as a repetition. Each event's `traceparent`
+    is of the trace in which was asked.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -51,7 +65,7 @@ class Audit:
             permissions=grant.permissions,
             fingerprint=grant.fingerprint,
         )
-        await self._bus.emit(GRANT_GIVEN, event, step=f"given:{ask.nonce}")
+        await self._bus.emit(GRANT_GIVEN, event, step=f"given:{secrets.token_hex(16)}")
 
     async def refused(self, ask: Ask, reason: str) -> None:
         """With the reason that the asker is told."""
@@ -60,5 +74,16 @@ class Audit:
             caller=ask.caller,
             verb=ask.verb,
             reason=reason[:REASON_LIMIT],
+            repository_id=_asked_repository(ask),
         )
-        await self._bus.emit(GRANT_REFUSED, event, step=f"refused:{ask.nonce}")
+        await self._bus.emit(GRANT_REFUSED, event, step=f"refused:{secrets.token_hex(16)}")
+
+
+def _asked_repository(ask: Ask) -> int:
+    """What the asker wanted a token for, as far as that can be read."""
+    if ask.verb != "token":
+        return 0
+    try:
+        return _Asked.model_validate_json(ask.body).repository_id
+    except ValidationError:
+        return 0

@@ -14,6 +14,7 @@ TOKEN_PERMISSIONS: dict[str, dict[str, str]] = {
     "runner": {"contents": "read", "metadata": "read"},
     # The only writer. No `workflows`: a change of a workflow file cannot be pushed.
     "publisher": {
+        "checks": "write",
         "contents": "write",
         "issues": "write",
         "metadata": "read",

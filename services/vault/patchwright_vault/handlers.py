@@ -65,7 +65,12 @@ class Handlers:
             try:
                 request = Request.model_validate_json(data)
                 ask = Ask(
-                    caller, verb, request.job_id, request.nonce, self._body(request, caller, verb)
+                    caller,
+                    verb,
+                    request.job_id,
+                    request.nonce,
+                    self._body(request, caller, verb),
+                    sealed=bool(request.sealed),
                 )
             except (ValidationError, UnreadableError):
                 log.error("%s asked for %s in a form that cannot be read", caller, verb)

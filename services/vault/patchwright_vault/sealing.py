@@ -1,117 +1,178 @@
-"""Encryption at rest: AES-256-GCM, with the record's name as associated data.
+"""Encryption at rest: a data key for each write, wrapped by a key-encryption key.
 
-Format of a record: one version byte (1), a 12-byte random nonce, the ciphertext with
-its 16-byte tag. A record moved to another name does not decrypt.
+Format 2 of a record, numbers big-endian: the format (1 byte), the record's version (8),
+the key's version (4), when the secret was set (8, milliseconds since the epoch), the
+length of the wrapped data key (2), the wrapped data key, a 12-byte random nonce, the
+ciphertext (AES-256-GCM) with its 16-byte tag. The name, the installation that it belongs
+to and everything before the nonce are associated data; name, installation and version
+are so for the wrapped data key too. So no bit can change, and no record can pass for
+another one or for another version.
+
+Format 1, of the first releases: the format, a nonce, the ciphertext under the
+key-encryption key itself with the name as associated data. It is read, not written.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
-import os
 import secrets
-from pathlib import Path
+import struct
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from patchwright_common.errors import Permanent
+from patchwright_vault.keys.protocol import KEY_BYTES, ChangedError, Keys, UnwrapError
 
-KEY_BYTES = 32
-_VERSION = b"\x01"
+INSTALLATION = "installation."
+"""How the names of an installation's records begin; its id follows."""
+NO_INSTALLATION = "none"
+OLD_FORMAT = 1
+FORMAT = 2
+_HEADER = struct.Struct(">BQIQH")
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
+
+
+@dataclass(frozen=True)
+class RecordFacts:
+    """What may be told of a record; `describe` has not opened it.
+
+    `changed_at` in seconds since the epoch is when the secret was set, 0 where the record
+    does not say; a rotation does not change it. Version 0 is a record of format 1.
+    """
+
+    name: str
+    version: int
+    key_version: int
+    changed_at: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A secret with what is told of its record."""
+
+    secret: bytes = field(repr=False)
+    facts: RecordFacts
+    format: int
+
+
+@dataclass(frozen=True)
+class _Envelope:
+    version: int
+    key_version: int
+    changed_at: int  # milliseconds
+    wrapped: bytes
+    header: bytes
+    sealed: bytes = field(repr=False)
 
 
 class Sealer:
-    """Seals and opens records under one key-encryption key."""
+    """Seals and opens records with a data key of their own, which `keys` wraps.
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise Permanent(f"The vault's key has {len(key)} bytes, not {KEY_BYTES}.")
-        self._cipher = AESGCM(key)
-        self._mark_key = hmac.digest(key, b"patchwright/mark/1", hashlib.sha256)
-
-    def seal(self, name: str, secret: bytes) -> bytes:
-        """Encrypt `secret` so that it opens under this `name` alone."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return _VERSION + nonce + self._cipher.encrypt(nonce, secret, _associated(name))
-
-    def open(self, name: str, record: bytes) -> bytes:
-        """Decrypt. Raises `Permanent` for a wrong key or a record that was changed or moved."""
-        if record[:1] != _VERSION or len(record) < 1 + _NONCE_BYTES + 16:
-            raise Permanent(f"The vault's record {name!r} is damaged.")
-        nonce, ciphertext = record[1 : 1 + _NONCE_BYTES], record[1 + _NONCE_BYTES :]
-        try:
-            return self._cipher.decrypt(nonce, ciphertext, _associated(name))
-        except InvalidTag:
-            raise Permanent(
-                f"The vault's record {name!r} cannot be opened: it was changed, or the key is "
-                "not the one that sealed it. Nothing was overwritten."
-            ) from None
-
-    def mark(self, job_id: str) -> str:
-        """HMAC-SHA256 of a job id in hex, cut to 128 bits: the publisher's comment marker."""
-        return hmac.digest(self._mark_key, job_id.encode(), hashlib.sha256)[:16].hex()
-
-
-def load_or_make_key(path: Path) -> bytes:
-    """The 32-byte key in the file, as hex; made with mode 0600 when there is none.
-
-    Raises `Permanent` for a file that others may read, that cannot be read at all, or
-    that holds something else.
+    Every error of `open` is a `Permanent` that says that nothing was overwritten, except
+    for a `Retry` when the keys cannot be reached.
     """
-    try:
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+
+    async def seal(self, name: str, secret: bytes, *, version: int, changed_at: float) -> bytes:
+        """Encrypt so that it opens as this version of this name alone."""
+        data_key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(_NONCE_BYTES)
+        key_version, wrapped = await self.keys.wrap(data_key, _context(name, version))
+        milliseconds = round(changed_at * 1000)
+        header = _HEADER.pack(FORMAT, version, key_version, milliseconds, len(wrapped)) + wrapped
+        sealed = AESGCM(data_key).encrypt(nonce, secret, _context(name, version) + header)
+        return header + nonce + sealed
+
+    async def open(self, name: str, record: bytes) -> Opened:
+        """Decrypt. Raises `Permanent` for a wrong or retired key, or a record that was changed."""
+        if _format(name, record) == OLD_FORMAT:
+            return Opened(await self._open_old(name, record), old_facts(name), OLD_FORMAT)
+        envelope = _parsed(name, record)
+        context = _context(name, envelope.version)
         try:
-            text = _read_private(path)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_new(path, secrets.token_bytes(KEY_BYTES).hex())
-            text = _read_private(path)
-        key = bytes.fromhex(text.strip())
-    except OSError as error:
-        raise Permanent(f"The vault's key file {path} cannot be used: {error.strerror}.") from None
-    except ValueError:
-        raise Permanent(f"The vault's key file {path} does not hold a key in hex.") from None
-    if len(key) != KEY_BYTES:
-        raise Permanent(f"The vault's key file {path} holds {len(key)} bytes, not {KEY_BYTES}.")
-    return key
+            data_key = await self.keys.unwrap(envelope.key_version, envelope.wrapped, context)
+            secret = _decrypted(data_key, envelope.sealed, context + envelope.header)
+        except UnwrapError as error:
+            raise _refusal(name, error.why) from None
+        return Opened(secret, _facts(name, envelope), FORMAT)
+
+    async def _open_old(self, name: str, record: bytes) -> bytes:
+        if len(record) < 1 + _NONCE_BYTES + _TAG_BYTES:
+            raise _refusal(name, "it is damaged, as its end is missing")
+        key = await self.keys.legacy()
+        if key is None:
+            raise _refusal(name, "it is of format 1, and version 1 of the key is not at hand")
+        try:
+            return _decrypted(key, record[1:], f"patchwright/vault/1/{name}".encode())
+        except ChangedError:
+            why = "it was changed, or version 1 of the key is not the one that sealed it"
+            raise _refusal(name, why) from None
 
 
-def _read_private(path: Path) -> str:
-    with os.fdopen(os.open(path, os.O_RDONLY)) as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise Permanent(f"The vault's key file is open to others: chmod 600 {path}")
-        return file.read()
+def facts(name: str, record: bytes) -> RecordFacts:
+    """What the record says of itself, unchecked. Raises `Permanent` for one without a form."""
+    if _format(name, record) == OLD_FORMAT:
+        return old_facts(name)
+    return _facts(name, _parsed(name, record))
 
 
-def _write_new(path: Path, text: str) -> None:
-    """Appears whole or not at all, so that two vaults that start at once agree on one key.
+def old_facts(name: str) -> RecordFacts:
+    """A record of format 1 says nothing of itself; the first key is all that there was."""
+    return RecordFacts(name, 0, 1, 0.0)
 
-    The temporary name is random: in containers every vault has the same process id.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+def installation_of(name: str) -> str:
+    """Whose record this is: an installation's id, or `none`."""
+    return name.removeprefix(INSTALLATION) if name.startswith(INSTALLATION) else NO_INSTALLATION
+
+
+def _format(name: str, record: bytes) -> int:
+    if not record:
+        raise _refusal(name, "it is damaged, as it is empty")
+    if record[0] not in (OLD_FORMAT, FORMAT):
+        raise _refusal(name, f"its format {record[0]} is not one that this vault knows")
+    return record[0]
+
+
+def _parsed(name: str, record: bytes) -> _Envelope:
+    if len(record) < _HEADER.size:
+        raise _refusal(name, "it is damaged, as its end is missing")
+    _, version, key_version, changed_at, length = _HEADER.unpack_from(record)
+    end = _HEADER.size + length
+    if len(record) < end + _NONCE_BYTES + _TAG_BYTES:
+        raise _refusal(name, "it is damaged, as its end is missing")
+    return _Envelope(
+        version=version,
+        key_version=key_version,
+        changed_at=changed_at,
+        wrapped=record[_HEADER.size : end],
+        header=record[:end],
+        sealed=record[end:],
+    )
+
+
+def _facts(name: str, envelope: _Envelope) -> RecordFacts:
+    return RecordFacts(name, envelope.version, envelope.key_version, envelope.changed_at / 1000)
+
+
+def _decrypted(key: bytes, sealed: bytes, associated: bytes) -> bytes:
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink()
+        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
+    except InvalidTag:
+        raise ChangedError from None
 
 
-def _sync_folder(path: Path) -> None:
-    """What is sealed next must not outlive its key's name in the folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _context(name: str, version: int) -> bytes:
+    """With their lengths, so that no two lists of parts read the same."""
+    parts = ("patchwright/vault/2", name, installation_of(name), str(version))
+    encoded = (part.encode() for part in parts)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
 
-def _associated(name: str) -> bytes:
-    return f"patchwright/vault/1/{name}".encode()
+def _refusal(name: str, why: str) -> Permanent:
+    return Permanent(
+        f"The vault's record {name!r} cannot be opened: {why}. Nothing was overwritten."
+    )

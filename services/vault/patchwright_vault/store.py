@@ -1,22 +1,28 @@
-"""The long-lived secrets, as ciphertext in the KV bucket `PW_VAULT`."""
+"""The long-lived secrets, as ciphertext in the KV bucket `PW_VAULT`.
+
+A write looks at the whole bucket's sequence first and says so to the server, which
+refuses the write if anything was written since. That makes it a compare-and-set, and it
+lets a fence (`Store.fence`) stop every write that was sealed before it, even one of a
+vault that was paused in the middle: only so a key can be destroyed (`rotation.py`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import random
+import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import nats.errors
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.flow import PW_VAULT
+from patchwright_vault.bucket import Bucket
+from patchwright_vault.sealing import OLD_FORMAT, Opened, RecordFacts, facts
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
-    from nats.js.kv import KeyValue
 
     from patchwright_vault.sealing import Sealer
 
@@ -24,7 +30,13 @@ GITHUB_APP = "github-app"
 WEBHOOK_SECRET = "webhook-secret"  # noqa: S105  a record's name
 MODEL_KEY = "model-key"
 TRANSPORT_KEY = "transport-key"  # X25519: what operators bring is sealed to it
-NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY, TRANSPORT_KEY)
+MARK_KEY = "mark-key"  # HMAC: signs the markers of comments
+NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY, TRANSPORT_KEY, MARK_KEY)
+
+ATTEMPTS = 30
+"""Of one write, while other vaults write."""
+BACKOFF = 0.05
+"""Seconds at most between two of them."""
 
 
 class MissingError(Permanent):
@@ -46,48 +58,49 @@ class GitHubApp(BaseModel):
 
 
 class Store:
-    """Reads and writes sealed records by name."""
+    """Reads and writes sealed records by name.
 
-    def __init__(self, bucket: KeyValue, sealer: Sealer) -> None:
+    Every method raises `Retry` when NATS or the keys are away, and `Permanent` for a
+    record that does not open, which is then left as it is.
+    """
+
+    def __init__(self, bucket: Bucket, sealer: Sealer) -> None:
         self._bucket = bucket
         self._sealer = sealer
+        self.keys = sealer.keys
+        self._seen: dict[str, int] = {}
+        # Within a process writes wait for each other; between vaults the server refuses one.
+        self._writing = asyncio.Lock()
 
     @classmethod
     async def open(cls, js: JetStreamContext, sealer: Sealer) -> Store:
-        """Bind to the bucket that `just topology` made. Raises `Retry` while it is not there."""
-        async with _errors():
-            try:
-                return cls(await js.key_value(PW_VAULT.name), sealer)
-            except BucketNotFoundError:
-                raise Retry(f"{PW_VAULT.name} is missing: run `just topology`") from None
+        """Bind to the bucket that `just topology` made, and make the first key for an empty one.
+
+        Raises `Retry` while the bucket is not there, `Permanent` where there are records
+        but no key: a new key would open none of them.
+        """
+        store = cls(await Bucket.open(js), sealer)
+        # In this order: whoever wrote these records had a key before.
+        names = await store.names()
+        if not await sealer.keys.versions():
+            if names:
+                raise Permanent(
+                    f"The vault's {len(names)} records cannot be opened: {sealer.keys.where} has "
+                    "no key. Nothing was overwritten.",
+                    advice="Put the key back from its backup, or point the vault to it.",
+                )
+            await sealer.keys.begin()
+        return store
 
     async def check(self) -> None:
-        """Raises `Permanent` for a record that does not open, `Retry` when NATS is away."""
+        """Raises `Permanent` for a record of the vault itself that does not open."""
         for name in NAMES:
             with contextlib.suppress(MissingError):
                 await self.get(name)
 
     async def get(self, name: str) -> bytes:
-        """The secret. Raises `MissingError` when it was never set, `Retry` when NATS is away."""
-        return (await self._read(name))[0]
-
-    async def _read(self, name: str) -> tuple[bytes, int]:
-        """The secret and its record's revision."""
-        async with _errors():
-            try:
-                entry = await self._bucket.get(name)
-            except KeyNotFoundError:
-                raise MissingError(f"The vault holds no {name}.") from None
-        return self._sealer.open(name, entry.value or b""), entry.revision or 0
-
-    async def create(self, name: str, secret: bytes) -> bool:
-        """Seal and store unless there is such a record; whether it was this call that did."""
-        async with _errors():
-            try:
-                await self._bucket.create(name, self._sealer.seal(name, secret))
-            except KeyWrongLastSequenceError:
-                return False
-        return True
+        """The secret. Raises `MissingError` when it was never set."""
+        return (await self._read(name)).secret
 
     async def put(self, name: str, secret: bytes) -> bool:
         """Seal and store; False when the record already held this secret.
@@ -95,26 +108,166 @@ class Store:
         A record that does not open is never overwritten, not even one that another vault
         writes at this moment: the error goes to the caller.
         """
-        sealed = self._sealer.seal(name, secret)
-        try:
-            held, revision = await self._read(name)
-        except MissingError:
-            writing = self._bucket.create(name, sealed)
-        else:
-            if held == secret:
-                return False
-            writing = self._bucket.update(name, sealed, revision)
-        async with _errors():
+
+        async def attempt(expected: int) -> bool | None:
             try:
-                await writing
-            except KeyWrongLastSequenceError:
-                raise Retry(f"another vault is writing {name}") from None
+                opened = await self._read(name)
+            except MissingError:
+                return True if await self._write(name, secret, expected) else None
+            if opened.secret == secret and opened.format != OLD_FORMAT:
+                return False
+            if not await self._write(name, secret, expected, before=opened.facts):
+                return None
+            return opened.secret != secret
+
+        return await self._until_written(name, attempt)
+
+    async def change(self, name: str, step: Callable[[bytes | None], bytes]) -> bool:
+        """Store what `step` makes of the secret (None where there is none); whether it is new.
+
+        A compare-and-set: `step` runs again when another vault was faster, and its errors
+        go to the caller.
+        """
+
+        async def attempt(expected: int) -> bool | None:
+            try:
+                opened: Opened | None = await self._read(name)
+            except MissingError:
+                opened = None
+            before = opened.secret if opened else None
+            secret = step(before)
+            if secret == before:
+                return False
+            facts_before = opened.facts if opened else None
+            written = await self._write(name, secret, expected, before=facts_before)
+            return True if written else None
+
+        return await self._until_written(name, attempt)
+
+    async def create(self, name: str, secret: bytes) -> bool:
+        """Seal and store unless there is such a record; whether it was this call that did."""
+
+        async def attempt(expected: int) -> bool | None:
+            if (await self._bucket.get(name))[0] is not None:
+                return False
+            return True if await self._write(name, secret, expected) else None
+
+        return await self._until_written(name, attempt)
+
+    async def delete(self, name: str) -> bool:
+        """Forget it, also one that does not open; whether there was one."""
+
+        async def attempt(expected: int) -> bool | None:
+            if (await self._bucket.get(name))[0] is None:
+                return False
+            return True if await self._bucket.delete(name, expected) else None
+
+        return await self._until_written(name, attempt)
+
+    async def reseal(self, name: str) -> bool:
+        """Seal anew what is not under the current key; whether it had to be. Gone is done."""
+
+        async def attempt(expected: int) -> bool | None:
+            try:
+                opened = await self._read(name)
+            except MissingError:
+                return False
+            current = (await self.keys.versions())[0]
+            if opened.facts.key_version == current and opened.format != OLD_FORMAT:
+                return False
+            written = await self._write(
+                name, opened.secret, expected, before=opened.facts, changed=False
+            )
+            return True if written else None
+
+        return await self._until_written(name, attempt)
+
+    async def fence(self) -> None:
+        """After this returns, nothing is stored that was sealed before it was called."""
+        await self._bucket.fence()
+
+    async def names(self) -> list[str]:
+        """Of every record, sorted; also of those that do not open."""
+        return [name async for name, _ in self._bucket.everything()]
+
+    async def describe(self) -> list[RecordFacts]:
+        """What the records say of themselves, never a value; works without their keys."""
+        return [_told(name, record) async for name, record in self._bucket.everything()]
+
+    async def examine(self, name: str) -> RecordFacts | None:
+        """What is true of a record, having opened it; None when there is none."""
+        try:
+            return (await self._read(name)).facts
+        except MissingError:
+            return None
+
+    async def _read(self, name: str) -> Opened:
+        refused: tuple[int, Permanent] | None = None
+        while True:
+            floor = self._seen.get(name, 0)
+            record, revision = await self._bucket.get(name)
+            if record is None:
+                raise MissingError(f"The vault holds no {name}.")
+            if refused and refused[0] == revision:
+                raise refused[1]
+            try:
+                opened = await self._sealer.open(name, record)
+            except Permanent as error:
+                # Its key may have been retired since: then a newer record is there already.
+                refused = revision, error
+                continue
+            self._note(name, opened.facts.version, floor)
+            return opened
+
+    def _note(self, name: str, version: int, floor: int) -> None:
+        """Raises `Permanent` for a version below one that was read before this one was fetched."""
+        if version < floor:
+            raise Permanent(
+                f"The vault's record {name!r} was put back to version {version}; this vault has "
+                f"seen {floor}. Nothing was overwritten.",
+                advice="If you restored a backup on purpose, restart every vault.",
+            )
+        self._seen[name] = max(version, self._seen.get(name, 0))
+
+    async def _until_written(
+        self, name: str, attempt: Callable[[int], Awaitable[bool | None]]
+    ) -> bool:
+        """Try until `attempt` says other than None, which means that somebody else wrote.
+
+        It gets the bucket's sequence from before everything that it reads.
+        """
+        async with self._writing:
+            for _ in range(ATTEMPTS):
+                done = await attempt(await self._bucket.sequence())
+                if done is not None:
+                    return done
+                await asyncio.sleep(random.uniform(0, BACKOFF))  # noqa: S311  no secret
+        raise Retry(f"other vaults kept writing, so {name} was not written")
+
+    async def _write(
+        self,
+        name: str,
+        secret: bytes,
+        expected: int,
+        *,
+        before: RecordFacts | None = None,
+        changed: bool = True,
+    ) -> bool:
+        """Seal with the key of this moment and store; False when something was written since.
+
+        Versions go on after a deletion: the marker's revision is above every version before.
+        """
+        version = 1 + (before.version if before else (await self._bucket.get(name))[1])
+        changed_at = before.changed_at if before and not changed else time.time()
+        sealed = await self._sealer.seal(name, secret, version=version, changed_at=changed_at)
+        if not await self._bucket.put(name, sealed, expected):
+            return False
+        self._seen[name] = max(version, self._seen.get(name, 0))
         return True
 
 
-@asynccontextmanager
-async def _errors() -> AsyncIterator[None]:
+def _told(name: str, record: bytes) -> RecordFacts:
     try:
-        yield
-    except (nats.errors.Error, TimeoutError, OSError) as error:
-        raise Retry(f"{PW_VAULT.name} did not answer: {type(error).__name__}") from None
+        return facts(name, record)
+    except Permanent:
+        return RecordFacts(name, 0, 0, 0.0)

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from patchwright_common.credentials import AppFacts, MarkRequest, TokenRequest
-from patchwright_common.errors import Retry
+from patchwright_common.credentials import MarkRequest, TokenRequest
 from patchwright_common.wire import Keypair
 from patchwright_vault.audit import Ask, Grant
+from patchwright_vault.facts import Facts
 from patchwright_vault.grants import TOKEN_PERMISSIONS
 from patchwright_vault.handlers import Answer, parsed
-from patchwright_vault.store import (
-    GITHUB_APP,
-    MODEL_KEY,
-    TRANSPORT_KEY,
-    WEBHOOK_SECRET,
-    GitHubApp,
-    MissingError,
-    Store,
-)
+from patchwright_vault.holdings import Purpose
+from patchwright_vault.jobs import Jobs
+from patchwright_vault.marks import mark, mark_key
+from patchwright_vault.register import Register
+from patchwright_vault.store import MODEL_KEY, TRANSPORT_KEY, Store
+from patchwright_vault.tokens import Minter
+from patchwright_vault.webhook_secrets import WebhookSecrets
 
-if TYPE_CHECKING:
-    from patchwright_vault.sealing import Sealer
-    from patchwright_vault.tokens import Minter
+FINGERPRINT = 12
+"""Hex digits of a token's SHA-256 in the audit."""
 
 
+@dataclass(frozen=True)
 class Verbs:
     """Tokens and secrets for the services."""
 
-    def __init__(self, store: Store, minter: Minter, sealer: Sealer) -> None:
-        self._store = store
-        self._minter = minter
-        self._sealer = sealer
+    store: Store
+    minter: Minter
+    jobs: Jobs
+    register: Register
+    webhook_secrets: WebhookSecrets
+    facts: Facts
 
     def answers(self) -> dict[str, Answer]:
         """By verb."""
@@ -47,33 +46,38 @@ class Verbs:
 
     async def _token(self, ask: Ask) -> Grant:
         request = parsed(TokenRequest, ask)
-        token = await self._minter.token(ask.caller, request)
+        await self.jobs.check_token(ask, request)
+        await self.register.check(request.installation_id)
+        purpose = Purpose(
+            ask.caller, request.job_id, request.installation_id, request.repository_id
+        )
+        token = await self.minter.token(purpose, refused=request.refused)
         return Grant(
             token.value,
             expires_at=token.expires_at,
             repository_id=request.repository_id,
             permissions=TOKEN_PERMISSIONS[ask.caller],
-            fingerprint=hashlib.sha256(token.value.encode()).hexdigest()[:12],
+            fingerprint=token.digest[:FINGERPRINT],
         )
 
     async def _webhook_secret(self, _ask: Ask) -> Grant:
-        return Grant(json.dumps([(await self._store.get(WEBHOOK_SECRET)).decode()]))
+        """A JSON list, newest first; `expires_at` is when it is another one."""
+        secrets, until = await self.webhook_secrets.valid()
+        return Grant(json.dumps(secrets), expires_at=until)
 
-    async def _model_key(self, _ask: Ask) -> Grant:
-        return Grant((await self._store.get(MODEL_KEY)).decode())
+    async def _model_key(self, ask: Ask) -> Grant:
+        if ask.job_id:
+            await self.jobs.check_known(ask.job_id)
+        return Grant((await self.store.get(MODEL_KEY)).decode())
 
     async def _mark(self, ask: Ask) -> Grant:
-        return Grant(self._sealer.mark(parsed(MarkRequest, ask).job_id))
+        job_id = parsed(MarkRequest, ask).job_id
+        self.jobs.check_name(ask, job_id)
+        await self.jobs.check_known(job_id)
+        return Grant(mark(await mark_key(self.store), job_id))
 
     async def _app(self, _ask: Ask) -> Grant:
-        try:
-            app = GitHubApp.model_validate_json(await self._store.get(GITHUB_APP))
-        except MissingError as missing:
-            raise Retry(missing.reason) from None
-        facts = AppFacts(
-            app_id=app.app_id, slug=app.slug, api_url=app.api_url, html_url=app.html_url
-        )
-        return Grant(facts.model_dump_json())
+        return Grant((await self.facts.facts()).model_dump_json())
 
 
 async def transport_key(store: Store) -> Keypair:

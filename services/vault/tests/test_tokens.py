@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -11,9 +12,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
-from patchwright_common.credentials import EXPIRY_MARGIN, Reply, TokenRequest, Vault
+from patchwright_common.credentials import (
+    EXPIRY_MARGIN,
+    Reply,
+    Request,
+    TokenRequest,
+    Vault,
+    digest,
+)
 from patchwright_common.errors import Permanent
+from patchwright_vault.tokens import REPLACEMENT_INTERVAL
 
 from .looking import bytes_on_disk, everything_stored, lines_of
 from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request, serving
@@ -70,6 +80,7 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "a label": ("POST", "/issues/1/labels", {"labels": ["bug"]}),
     "a title": ("PATCH", "/issues/1", {"title": "x"}),
     "a branch": ("POST", "/git/refs", {"ref": "refs/heads/x", "sha": "HEAD"}),
+    "a check": ("POST", "/check-runs", {"name": "x", "head_sha": "HEAD"}),
     "a pull request": ("POST", "/pulls", {"title": "x", "head": "x", "base": "main"}),
 }
 
@@ -92,7 +103,7 @@ async def test_who_only_reads_cannot_write(vault: Serving, ours: TokenRequest, c
     await issue(vault, name)
     sha = await head(vault, name, token)
     for method, path, body in WRITES.values():
-        wanted = body | ({"sha": sha} if "sha" in body else {})
+        wanted = {name: sha if value == "HEAD" else value for name, value in body.items()}
         assert await vault.status(method, f"/repos/{name}{path}", token, wanted) in (403, 404)
     assert await vault.status("GET", f"/repos/{name}/commits/main", token) == 200
     issues = await vault.status("GET", f"/repos/{name}/issues/1/comments", token)
@@ -108,6 +119,8 @@ async def test_publisher_can_write_what_it_publishes(vault: Serving, ours: Token
     reference = {"ref": "refs/heads/x", "sha": sha}
     assert comment == 200
     assert await vault.status("POST", f"/repos/{name}/git/refs", token, reference) == 200
+    check = {"name": "patchwright", "head_sha": sha}
+    assert await vault.status("POST", f"/repos/{name}/check-runs", token, check) == 200
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -133,9 +146,13 @@ async def test_token_is_minted_once_and_then_remembered(vault: Serving, ours: To
     first = await vault.ask("runner", "token", ours)
     assert first.expires_at - time.time() == pytest.approx(3600, abs=10)
     assert await vault.token("runner", ours) == first.value
-    another_job = ours.model_copy(update={"job_id": "7-1-issue-1"})
-    assert await vault.token("runner", another_job) == first.value
     assert await vault.minted(ours) == 1
+
+
+async def test_jobs_do_not_share_a_token(vault: Serving, ours: TokenRequest) -> None:
+    """So that the end of one can end its tokens and no other's."""
+    other = await vault.job(ours)
+    assert await vault.token("runner", ours) != await vault.token("runner", other)
 
 
 async def test_those_who_ask_at_once_cause_one_request(vault: Serving, ours: TokenRequest) -> None:
@@ -158,6 +175,32 @@ async def test_token_is_minted_again_shortly_before_it_expires(
         assert await vault.minted(ours) == 2
     finally:
         await vault.github.change_settings(token_lifetime=3600)
+
+
+async def test_token_that_github_refused_is_replaced(vault: Serving, ours: TokenRequest) -> None:
+    first = await vault.token("runner", ours)
+    named = ours.model_copy(update={"refused": digest(SecretStr(first))})
+    second = await vault.token("runner", named)
+    assert second != first
+    # Whoever is behind gets the one that is newer than what was refused.
+    assert await vault.token("runner", named) == second
+    assert await vault.token("runner", ours) == second
+    assert await vault.minted(ours) == 2
+
+
+async def test_calling_every_token_bad_does_not_use_up_the_rate_limit(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    token = await vault.token("runner", ours)
+    for _ in range(10):
+        named = ours.model_copy(update={"refused": digest(SecretStr(token))})
+        reply = await vault.ask("runner", "token", named)
+        token = reply.value or token
+    assert "refused a token that is new" in reply.error
+    assert not reply.permanent
+    assert 0 < (reply.retry_after or 0) <= REPLACEMENT_INTERVAL
+    assert await vault.minted(ours) == 2
+    assert await vault.token("runner", ours) == token  # for everybody else it is there
 
 
 def limited(**headers: str) -> dict[str, Any]:
@@ -241,8 +284,9 @@ async def test_refusal_for_good_is_answered_as_one(
 async def test_real_refusals_of_github_are_understood(vault: Serving, ours: TokenRequest) -> None:
     """As the stand-in itself gives them, without a fault."""
     [other] = await vault.install("other")
-    unknown = ours.model_copy(update={"installation_id": 99999999})
-    foreign = ours.model_copy(update={"repository_id": other.repository_id})
+    ahead = ours.model_copy(update={"job_id": ""})
+    unknown = ahead.model_copy(update={"installation_id": 99999999})
+    foreign = ahead.model_copy(update={"repository_id": other.repository_id})
     for wrong, words in ((unknown, "not installed"), (foreign, "does not cover")):
         reply = await vault.ask("triage", "token", wrong)
         assert reply.permanent
@@ -251,7 +295,7 @@ async def test_real_refusals_of_github_are_understood(vault: Serving, ours: Toke
     made = await vault.github.create_repository(poor, {"a": "b"})
     permissions = {"metadata": "read", "contents": "read"}
     installation = await vault.github.install(vault.app.id, [poor], permissions=permissions)
-    little = TokenRequest(installation_id=installation, repository_id=made.id)
+    little = await vault.job(TokenRequest(installation_id=installation, repository_id=made.id))
     assert "lacks a permission" in (await vault.ask("publisher", "token", little)).error
     assert await vault.token("runner", little)
 
@@ -286,27 +330,27 @@ async def test_others_are_refused_for_good(
     assert await vault.minted(ours) == 0
 
 
-async def test_each_secret_goes_to_its_one_service(vault: Serving) -> None:
+async def test_each_secret_goes_to_its_one_service(vault: Serving, ours: TokenRequest) -> None:
     [secret] = await Vault(vault.bus, "ingest").webhook_secrets()
     assert secret.get_secret_value() == WEBHOOK_SECRET
     key = await Vault(vault.bus, "runner").model_key()
     assert key.get_secret_value() == MODEL_KEY
     with pytest.raises(Permanent):
         await Vault(vault.bus, "publisher").model_key()
-    publisher = Vault(vault.bus, "publisher")
-    assert await publisher.mark("7-1") == await publisher.mark("7-1")
-    assert await publisher.mark("7-1") != await publisher.mark("7-2")
+    publisher, other = Vault(vault.bus, "publisher"), await vault.job(ours)
+    assert await publisher.mark(ours.job_id) == await publisher.mark(ours.job_id)
+    assert await publisher.mark(ours.job_id) != await publisher.mark(other.job_id)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        b"\xff",
-        b"{}",
+        "",
+        "{",
+        "null",
+        "[]",
+        "\x00",
+        "{}",
         request(installation_id="1/../../app", repository_id=1),
         request(installation_id=1),
         request(installation_id=None, repository_id=1),
@@ -314,12 +358,20 @@ async def test_each_secret_goes_to_its_one_service(vault: Serving) -> None:
         request(installation_id=1, repository_id=[1, 2]),
     ],
 )
-async def test_malformed_request_is_refused_for_good(vault: Serving, body: bytes) -> None:
+async def test_malformed_request_is_refused_for_good(vault: Serving, body: str) -> None:
     reply = await vault.ask("runner", "token", body)
     assert reply.permanent
     assert "malformed" in reply.error
-    mark = b"{}" if body.startswith(b"{") and len(body) > 2 else body
-    assert (await vault.ask("publisher", "mark", mark)).permanent
+    assert (await vault.ask("publisher", "mark", body)).permanent
+
+
+async def test_message_that_is_no_request_is_answered_with_nothing(vault: Serving) -> None:
+    """There is no key to seal an answer to."""
+    whole = Request(key="ab" * 32, nonce="n" * 16, body='{"job_id": "7"}').model_dump()
+    for wrong in ({}, {**whole, "key": "no"}, {**whole, "nonce": ""}, {**whole, "sealed": "ab"}):
+        data = json.dumps(wrong).encode()
+        assert await vault.bus.request("pw.rpc.vault.publisher.mark", data) == b""
+    assert await vault.bus.request("pw.rpc.vault.publisher.mark", b"\xff{") == b""
 
 
 async def test_hang_is_answered_before_those_who_wait_give_up(hanging: Hanging) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from standin_github import summary, world
+from standin_github import installations, summary, world
 from standin_github.errors import ApiError
 from standin_github.hub import Hub
 
@@ -37,6 +37,22 @@ async def add_key(hub: Hub, request: Request, body: Json) -> Any:
 
 async def install(hub: Hub, request: Request, body: Json) -> Any:
     return world.install(hub, _number(request, "app_id"), **body)
+
+
+async def uninstall(hub: Hub, request: Request, body: Json) -> Any:
+    return installations.uninstall(hub, _number(request, "installation_id"))
+
+
+async def suspend(hub: Hub, request: Request, body: Json) -> Any:
+    return installations.suspend(hub, _number(request, "installation_id"))
+
+
+async def unsuspend(hub: Hub, request: Request, body: Json) -> Any:
+    return installations.unsuspend(hub, _number(request, "installation_id"))
+
+
+async def remove_repositories(hub: Hub, request: Request, body: Json) -> Any:
+    return installations.remove_repositories(hub, _number(request, "installation_id"), **body)
 
 
 async def create_user(hub: Hub, request: Request, body: Json) -> Any:
@@ -79,6 +95,10 @@ async def get_state(hub: Hub, request: Request, body: Json) -> Any:
     return summary.summarize(hub)
 
 
+async def get_credentials(hub: Hub, request: Request, body: Json) -> Any:
+    return sorted(hub.state.credentials)
+
+
 async def clear_requests(hub: Hub, request: Request, body: Json) -> Any:
     hub.requests.clear()
     return {}
@@ -116,6 +136,10 @@ ROUTES = [
     _route("PATCH", "/apps/{app_id}", change_app),
     _route("POST", "/apps/{app_id}/keys", add_key),
     _route("POST", "/apps/{app_id}/installations", install),
+    _route("DELETE", "/installations/{installation_id}", uninstall),
+    _route("PUT", "/installations/{installation_id}/suspended", suspend),
+    _route("DELETE", "/installations/{installation_id}/suspended", unsuspend),
+    _route("DELETE", "/installations/{installation_id}/repositories", remove_repositories),
     _route("POST", "/users", create_user),
     _route("POST", "/repositories", create_repository),
     _route("PUT", "/repositories/{owner}/{repo}/collaborators", set_collaborator),
@@ -125,5 +149,6 @@ ROUTES = [
     _route("GET", "/faults", list_faults),
     _route("DELETE", "/faults", clear_faults),
     _route("GET", "/state", get_state),
+    _route("GET", "/credentials", get_credentials),
     _route("DELETE", "/requests", clear_requests),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from standin_github.errors import ApiError, bad_credentials
+from standin_github.errors import ApiError, bad_credentials, suspended
 from standin_github.records import Account, App, Installation, InstallationToken
 from standin_github.state import State
 
@@ -67,7 +67,9 @@ def identify(state: State, authorization: str | None) -> Caller:
         return Anonymous()
     credential = _credential(authorization)
     if credential.count(".") == 2:
-        return AppCaller(verify_app_jwt(state, credential))
+        app = verify_app_jwt(state, credential)
+        state.credentials.add(credential)
+        return AppCaller(app)
     return _token_caller(state, credential)
 
 
@@ -92,6 +94,8 @@ def _token_caller(state: State, credential: str) -> Caller:
     if token is None or token.expires_at <= time.time():
         raise bad_credentials()
     installation = state.installations[token.installation_id]
+    if installation.suspended_at is not None:
+        raise suspended()
     app = state.apps[installation.app_id]
     return InstallationCaller(app, installation, token, state.accounts[app.bot_id])
 

@@ -165,6 +165,20 @@ class StandinGitHub:
         made = await self.admin("POST", f"/apps/{app_id}/installations", body)
         return int(made["id"])
 
+    async def uninstall(self, installation_id: int) -> None:
+        await self.admin("DELETE", f"/installations/{installation_id}")
+
+    async def suspend(self, installation_id: int) -> None:
+        await self.admin("PUT", f"/installations/{installation_id}/suspended")
+
+    async def unsuspend(self, installation_id: int) -> None:
+        await self.admin("DELETE", f"/installations/{installation_id}/suspended")
+
+    async def remove_repositories(self, installation_id: int, repositories: Sequence[str]) -> None:
+        """The installation covers these no more."""
+        body = {"repositories": list(repositories)}
+        await self.admin("DELETE", f"/installations/{installation_id}/repositories", body)
+
     async def change_settings(
         self, *, token_lifetime: float | None = None, rate_limit: int | None = None
     ) -> None:
@@ -186,6 +200,7 @@ class StandinGitHub:
         delay: float = 0.0,
         drop: bool = False,
         after: bool = False,
+        echo: bool = False,
     ) -> int:
         """Disturb the next requests that match; see `faults.Fault` for what the fields do."""
         wanted = {
@@ -195,6 +210,7 @@ class StandinGitHub:
             "delay": delay,
             "drop": drop,
             "after": after,
+            "echo": echo,
         } | _given(status=status, headers=headers, body=body)
         return int((await self.admin("POST", "/faults", wanted))["id"])
 
@@ -206,6 +222,11 @@ class StandinGitHub:
     async def state(self) -> Json:
         state: Json = await self.admin("GET", "/state")
         return state
+
+    async def credentials(self) -> list[str]:
+        """Every token that was minted and every App's assertion that was shown, since the start."""
+        found: list[str] = await self.admin("GET", "/credentials")
+        return found
 
     async def issues(self, full_name: str) -> list[Json]:
         return await self._of("issues", full_name)

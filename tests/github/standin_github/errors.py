@@ -46,6 +46,10 @@ def not_accessible() -> ApiError:
     return ApiError(403, "Resource not accessible by integration")
 
 
+def suspended() -> ApiError:
+    return ApiError(403, "This installation has been suspended")
+
+
 def invalid(resource: str, field: str, code: str = "invalid") -> ApiError:
     return ApiError(
         422, "Validation Failed", [{"resource": resource, "field": field, "code": code}]

@@ -40,6 +40,8 @@ def announce(hub: Hub, repository: Repository, sender: Account, event: str, payl
         installation = state.installation_of(app, repository)
         if installation is None or event not in app.events:
             continue
+        if installation.suspended_at is not None:
+            continue  # until that ends, the App hears of nothing else
         reference = {
             "id": installation.id,
             "node_id": node_id("Installation", installation.id),
@@ -140,27 +142,35 @@ def ping(hub: Hub, app: App) -> None:
     hub.webhooks.send(app, Event("ping", {"zen": ZEN, "hook_id": app.hook_id, "hook": hook}))
 
 
-def installed(hub: Hub, app: App, installation: Installation, sender: Account) -> None:
-    """Every App hears of its own installation, subscribed or not."""
-    payload = {
-        "action": "created",
+def installation_changed(
+    hub: Hub, installation: Installation, sender: Account, action: str
+) -> None:
+    """Every App hears of its own installation, subscribed or not.
+
+    `action`: created, deleted, suspend, unsuspend or new_permissions_accepted.
+    """
+    payload: Json = {
+        "action": action,
         "installation": installation_view(hub.state, hub.urls, installation),
         "repositories": [_short(hub, i) for i in installation.repository_ids],
-        "requester": None,
         "sender": user(hub.urls, sender),
     }
+    if action == "created":
+        payload["requester"] = None
+    app = hub.state.apps[installation.app_id]
     hub.webhooks.send(app, Event("installation", payload, installation.id))
 
 
-def repositories_added(
-    hub: Hub, app: App, installation: Installation, added: list[int], sender: Account
+def repositories_changed(
+    hub: Hub, installation: Installation, sender: Account, *, added: list[int], removed: list[int]
 ) -> None:
+    app = hub.state.apps[installation.app_id]
     payload = {
-        "action": "added",
+        "action": "removed" if removed else "added",
         "installation": installation_view(hub.state, hub.urls, installation),
         "repository_selection": "selected",
         "repositories_added": [_short(hub, i) for i in added],
-        "repositories_removed": [],
+        "repositories_removed": [_short(hub, i) for i in removed],
         "requester": None,
         "sender": user(hub.urls, sender),
     }

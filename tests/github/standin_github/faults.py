@@ -13,7 +13,8 @@ class Fault:
 
     `delay` (seconds) comes first. Then: with a `status` that answer is given, with `drop` the
     connection is cut, with neither the request goes its way. `after` handles the request before
-    all that: what it wrote stays written, only the answer is lost, or late.
+    all that: what it wrote stays written, only the answer is lost, or late. With `echo` the answer
+    repeats the request's Authorization header, as the page of a careless proxy may.
     """
 
     id: int
@@ -26,6 +27,7 @@ class Fault:
     delay: float = 0.0
     drop: bool = False
     after: bool = False
+    echo: bool = False
     hits: int = 0
 
     def matches(self, method: str, path: str) -> bool:

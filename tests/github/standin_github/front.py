@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 import uuid
@@ -71,7 +72,7 @@ class Front:
         if fault.drop:
             _cut(receive)
         elif fault.status is not None:
-            await _answer(fault)(scope, receive, send if fault.after else recording_send)
+            await _answer(fault, scope)(scope, receive, send if fault.after else recording_send)
         elif fault.after:
             for message in answer:
                 await recording_send(message)
@@ -94,12 +95,21 @@ def _collect(record: RequestRecord, answer: list[Message]) -> Send:
     return send
 
 
-def _answer(fault: Fault) -> Response:
+def _answer(fault: Fault, scope: Scope) -> Response:
     body: Any = fault.body
+    if fault.echo:
+        body = {"message": f"Not with these headers: {_echoed(scope)}"}
     text = body if isinstance(body, str) else json.dumps(body or {"message": "Server Error"})
     return Response(
         text, fault.status or 500, fault.headers, media_type="application/json; charset=utf-8"
     )
+
+
+def _echoed(scope: Scope) -> str:
+    """The credential as it was sent, and what a client had encoded in it."""
+    said = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+    scheme, _, value = said.partition(" ")
+    return f"{said} {base64.b64decode(value).decode()}" if scheme == "Basic" else said
 
 
 def _cut(receive: Receive) -> None:

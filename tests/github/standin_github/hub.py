@@ -11,6 +11,7 @@ from pathlib import Path
 from standin_github.faults import Faults
 from standin_github.git import Git
 from standin_github.limits import RateLimits
+from standin_github.manifest import Codes
 from standin_github.state import State
 from standin_github.urls import Urls
 from standin_github.webhooks import DELIVERY_TIMEOUT, Webhooks
@@ -62,6 +63,7 @@ class Hub:
         self.requests: deque[RequestRecord] = deque(maxlen=REQUESTS_KEPT)
         self.ref_locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By repository: who moves refs and tells of it holds this."""
+        self.manifest_codes = Codes()
         self.dirty = False
 
     def save(self) -> float:

@@ -42,6 +42,10 @@ class App:
     permissions: dict[str, str]
     events: list[str]
     created_at: float
+    setup_url: str = ""
+    """Where who installed it is sent afterwards."""
+    public: bool = True
+    """Whether others than its owner may install it."""
 
 
 @dataclass(slots=True)
@@ -52,6 +56,10 @@ class Installation:
     repository_ids: list[int]
     permissions: dict[str, str]
     created_at: float
+    updated_at: float = 0.0
+    """0 while nothing changed."""
+    suspended_at: float | None = None
+    suspended_by: int | None = None
 
 
 @dataclass(slots=True)

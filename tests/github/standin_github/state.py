@@ -53,6 +53,8 @@ class State:
         self.check_runs: dict[int, CheckRun] = {}
         self.deliveries: dict[int, Delivery] = {}
         self.pushes: dict[int, Push] = {}
+        self.credentials: set[str] = set()
+        """Tokens that were minted and assertions that were shown: for tests that look for leaks."""
 
     def new_id(self) -> int:
         self.next_id += 1

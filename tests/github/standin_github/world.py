@@ -140,10 +140,17 @@ def change_app(
         for installation in hub.state.installations.values():
             if installation.app_id == app.id:
                 installation.permissions = app.permissions
+                installation.updated_at = time.time()
+                _accepted(hub, installation)
     if webhook_url is not None and webhook_url != app.webhook_url:
         app.webhook_url = webhook_url
         _ping(hub, app)
     return _app_view(hub, app)
+
+
+def _accepted(hub: Hub, installation: Installation) -> None:
+    owner = hub.state.accounts[installation.account_id]
+    events.installation_changed(hub, installation, owner, "new_permissions_accepted")
 
 
 def add_key(hub: Hub, app_id: int) -> Json:
@@ -264,13 +271,14 @@ def install(
     if known is not None:
         added = [row.id for row in rows if row.id not in known.repository_ids]
         known.repository_ids += added
-        events.repositories_added(hub, app, known, added, account)
+        known.updated_at = time.time()
+        events.repositories_changed(hub, known, account, added=added, removed=[])
         return {"id": known.id}
     granted = app.permissions if permissions is None else _permissions(permissions)
     ids = [row.id for row in rows]
     installation = Installation(hub.state.new_id(), app.id, account.id, ids, granted, time.time())
     hub.state.installations[installation.id] = installation
-    events.installed(hub, app, installation, account)
+    events.installation_changed(hub, installation, account, "created")
     return {"id": installation.id}
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,3 +87,19 @@ async def model_standin(key: str) -> AsyncIterator[str]:
     """The scripted model's address; `key` is the only one that it takes."""
     async with program("standin-model", "--key", key) as running:
         yield (await running.line(r"ready at (\S+)"))[1]
+
+
+@asynccontextmanager
+async def github_elsewhere(data: Path) -> AsyncIterator[str]:
+    """Under `localhost`: to a browser that is another site than 127.0.0.1, as GitHub is."""
+    port = free_port()
+    address = f"http://localhost:{port}"
+    arguments = ("--data", str(data), "--port", str(port), "--public-url", address)
+    async with program("standin-github", *arguments) as running:
+        await running.line(r"listening on (\S+)")
+        yield address
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

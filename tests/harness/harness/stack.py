@@ -186,10 +186,16 @@ async def _subjects(js: JetStreamContext, pattern: str, part: str) -> dict[str, 
 
 
 @contextmanager
-def running_stack(root: Path, sandbox: str, **environment: str) -> Iterator[RunningStack]:
-    """`patchwright up` as a process; stopped by SIGTERM at the end."""
+def running_stack(
+    root: Path, sandbox: str, *, program: tuple[str, ...] = (), **environment: str
+) -> Iterator[RunningStack]:
+    """`patchwright up` as a process; stopped by SIGTERM at the end.
+
+    `program` is another one than `patchwright` that takes the same arguments.
+    """
     folder = state.Folder(root / "home")
-    command = (str(Path(sys.executable).parent / "patchwright"), "up", f"--sandbox={sandbox}")
+    patchwright = (str(Path(sys.executable).parent / "patchwright"),)
+    command = (*(program or patchwright), "up", f"--sandbox={sandbox}")
     home = {"PATCHWRIGHT_HOME": str(folder.root), "HOME": str(root), "PATH": os.environ["PATH"]}
     log = root / "up.log"
     with log.open("w") as output:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
@@ -18,40 +16,13 @@ from standin_github.clock import iso
 from standin_github.diff import FileChange, changed_files, commit_at, commits_between
 from standin_github.git import Git, GitError
 from standin_github.hub import Hub
-from standin_github.pages import markdown, patch, thread
+from standin_github.pages import installing, markdown, registration
+from standin_github.pages.visit import Context, Visit
 from standin_github.records import Issue, Repository
 from standin_github.rest.contents import entry_at, folder
 
 TEMPLATES = Path(__file__).with_name("templates")
-POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'"
 README = ("README.md", "README", "readme.md")
-Context = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One look at a page."""
-
-    hub: Hub
-    templates: Environment
-    request: Request
-
-    @property
-    def path(self) -> Context:
-        return self.request.path_params
-
-    def repository(self) -> Repository | None:
-        return self.hub.state.repository(self.path["owner"], self.path["repo"])
-
-    def render(self, name: str, status: int = 200, **context: Any) -> Response:
-        state, base = self.hub.state, self.hub.urls.base
-        shared = {"state": state, "thread": thread, "patch": patch, "base": base}
-        html = self.templates.get_template(name).render(shared | context)
-        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
-        return Response(html, status, headers, media_type="text/html; charset=utf-8")
-
-    def missing(self) -> Response:
-        return self.render("missing.html", 404)
 
 
 Page = Callable[[Visit], Awaitable[Response]]
@@ -222,11 +193,11 @@ async def avatar(visit: Visit) -> Response:
     return Response(svg, media_type="image/svg+xml")
 
 
-def _route(path: str, page: Page) -> Route:
+def _route(path: str, page: Page, method: str = "GET") -> Route:
     async def endpoint(request: Request) -> Response:
         return await page(Visit(request.app.state.hub, request.app.state.templates, request))
 
-    return Route(path, endpoint, methods=["GET"])
+    return Route(path, endpoint, methods=[method])
 
 
 REPOSITORY = "/{owner}/{repo}"
@@ -234,6 +205,25 @@ ROUTES = [
     _route("/", home),
     _route("/_assets/style.css", stylesheet),
     _route("/avatars/{login}", avatar),
+    *(
+        _route(f"{prefix}/settings/apps{path}", page, method)
+        for prefix in ("", "/organizations/{org}")
+        for path, page, method in (
+            ("/new", registration.explain, "GET"),
+            ("/new", registration.new_app, "POST"),
+            ("/manifests", registration.create, "POST"),
+        )
+    ),
+    # The cloud's address of an App, and that of a GitHub Enterprise Server.
+    *(
+        _route(f"/{apps}/{{slug}}{path}", page, method)
+        for apps in ("apps", "github-apps")
+        for path, page, method in (
+            ("", installing.app_page, "GET"),
+            ("/installations/new", installing.choose, "GET"),
+            ("/installations/new", installing.install, "POST"),
+        )
+    ),
     _route(REPOSITORY, repository_page),
     _route(f"{REPOSITORY}/issues", issues_page),
     _route(f"{REPOSITORY}/pulls", pulls_page),

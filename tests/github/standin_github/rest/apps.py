@@ -8,10 +8,11 @@ from typing import Any
 
 from starlette.responses import Response
 
+from standin_github import installations
 from standin_github.access import LEVELS
 from standin_github.auth import InstallationCaller
 from standin_github.clock import iso
-from standin_github.errors import ApiError, not_found
+from standin_github.errors import ApiError, not_found, suspended
 from standin_github.records import Installation, InstallationToken
 from standin_github.rest.call import Call, answer, nothing, route
 from standin_github.views.accounts import app as app_view
@@ -53,8 +54,25 @@ def _own_installation(call: Call) -> Installation:
     return installation
 
 
+async def delete_installation(call: Call) -> Response:
+    installations.uninstall(call.hub, _own_installation(call).id)
+    return nothing()
+
+
+async def suspend_installation(call: Call) -> Response:
+    installations.suspend(call.hub, _own_installation(call).id)
+    return nothing()
+
+
+async def unsuspend_installation(call: Call) -> Response:
+    installations.unsuspend(call.hub, _own_installation(call).id)
+    return nothing()
+
+
 async def create_token(call: Call) -> Response:
     installation = _own_installation(call)
+    if installation.suspended_at is not None:
+        raise suspended()
     body = await call.json()
     token = InstallationToken(
         id=f"ghs_{secrets.token_hex(18)}",
@@ -64,6 +82,7 @@ async def create_token(call: Call) -> Response:
         expires_at=time.time() + call.hub.settings.token_lifetime,
     )
     call.state.installation_tokens[token.id] = token
+    call.state.credentials.add(token.id)
     return answer(_token_view(call, token), 201)
 
 
@@ -140,6 +159,9 @@ ROUTES = [
     route("GET", "/app", get_app),
     route("GET", "/app/installations", list_installations),
     route("GET", "/app/installations/{installation_id}", get_installation),
+    route("DELETE", "/app/installations/{installation_id}", delete_installation),
+    route("PUT", "/app/installations/{installation_id}/suspended", suspend_installation),
+    route("DELETE", "/app/installations/{installation_id}/suspended", unsuspend_installation),
     route("POST", "/app/installations/{installation_id}/access_tokens", create_token),
     route("GET", "/repos/{owner}/{repo}/installation", get_repository_installation),
     route("GET", "/installation/repositories", list_repositories),

@@ -92,10 +92,12 @@ def installation(state: State, urls: Urls, row: Installation) -> Json:
         "permissions": row.permissions,
         "events": owner.events,
         "created_at": iso(row.created_at),
-        "updated_at": iso(row.created_at),
+        "updated_at": iso(row.updated_at or row.created_at),
         "single_file_name": None,
         "has_multiple_single_files": False,
         "single_file_paths": [],
-        "suspended_by": None,
-        "suspended_at": None,
+        "suspended_by": (
+            None if row.suspended_by is None else user(urls, state.accounts[row.suspended_by])
+        ),
+        "suspended_at": None if row.suspended_at is None else iso(row.suspended_at),
     }

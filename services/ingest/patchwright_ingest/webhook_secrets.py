@@ -1,0 +1,113 @@
+"""The webhook secrets that verify at the moment: the vault's word, in memory alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import TYPE_CHECKING
+
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.watching import watch
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from patchwright_common.bus import Bus
+    from patchwright_common.credentials import Vault
+
+log = logging.getLogger(__name__)
+
+RECORD = "webhook-secret"
+"""The vault's name for them."""
+OFTEN = 600.0
+"""Seconds between two questions that nothing gave cause for."""
+WAIT = 1.0
+"""Seconds between two questions while no secret is known."""
+AGAIN = 10.0
+"""Seconds between two questions while the vault is away; and between two that bad signatures
+cause, however many there are."""
+PATIENCE = 1.0
+"""Seconds that the answer to a bad signature waits for such a question."""
+
+
+class WebhookSecrets:
+    """Kept as fresh as can be. While the vault is away, what is known stays."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._known: tuple[SecretStr, ...] = ()
+        self._asked = 0
+        self._answered = 0
+        self._doubted = -math.inf
+        self._doubt: asyncio.Task[float] | None = None
+        self._learnt = asyncio.Event()
+
+    def known(self) -> tuple[SecretStr, ...]:
+        """The newest first; none while the vault has not told."""
+        return self._known
+
+    async def learnt(self) -> None:
+        """Return when a secret is known."""
+        await self._learnt.wait()
+
+    async def keep(self, bus: Bus) -> None:
+        """Ask at the start, when the vault says that they changed, and now and then."""
+        await watch(bus, RECORD, self.ask)
+
+    async def doubt(self) -> bool:
+        """A signature did not match: whether the secrets are others now.
+
+        The delivery may be signed with one that we did not hear of. Returns within
+        `PATIENCE` of the question, and at once when there was one a moment ago.
+        """
+        before, now = self._known, time.monotonic()
+        if self._doubt is None and now - self._doubted >= AGAIN:
+            self._doubted = now
+            self._doubt = asyncio.create_task(self.ask())
+            self._doubt.add_done_callback(self._settled)
+        if self._doubt is None:
+            return False
+        # The question goes on behind the answer, for those who come next.
+        await asyncio.wait({self._doubt}, timeout=max(0.0, self._doubted + PATIENCE - now))
+        return self._known != before
+
+    def _settled(self, _task: asyncio.Task[float]) -> None:
+        self._doubt = None
+
+    async def ask(self) -> float:
+        """Ask once; the seconds after which it is to be asked again. Raises nothing."""
+        self._asked += 1
+        number = self._asked
+        try:
+            found = await self._vault.webhook_secrets()
+        except Retry as error:
+            return self._unanswered(error.reason)
+        except Permanent as error:
+            # The vault itself says that there is none, or none for us.
+            return self._take(number, [], error.reason)
+        return self._take(number, found, "there is none")
+
+    def _take(self, number: int, found: list[SecretStr], none: str) -> float:
+        """Believe an answer, unless a later question was answered before."""
+        if number > self._answered:
+            self._answered = number
+            # Anybody could sign with an empty one.
+            secrets = tuple(secret for secret in found if secret.get_secret_value())
+            if secrets != self._known:
+                log.info("webhook secrets that verify now: %d", len(secrets))
+            self._known = secrets
+        if not self._known:
+            self._learnt.clear()
+            log.warning("waiting for the webhook secret: %s", none)
+            return WAIT
+        self._learnt.set()
+        return OFTEN
+
+    def _unanswered(self, reason: str) -> float:
+        if not self._known:
+            log.warning("waiting for the webhook secret: %s", reason)
+            return WAIT
+        log.warning("the known webhook secrets stay for now: %s", reason)
+        return AGAIN

@@ -1,0 +1,1 @@
+"""Set-up in a browser: the GitHub App, its installation, the model's key."""

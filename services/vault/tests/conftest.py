@@ -1,0 +1,31 @@
+"""What the vault's tests share: somebody to ask, and a PKCS#11 token in software."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from harness.nats import NatsServer
+from patchwright_common.bus import Bus
+
+from .serving import asking
+from .soft_hsm import SoftHsm
+
+
+@pytest.fixture(scope="session")
+def soft_hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """The library reads its configuration once in a process, so there is one for the run."""
+    hsm = SoftHsm.set_up(tmp_path_factory.mktemp("softhsm"))
+    os.environ |= hsm.environment
+    yield hsm
+    for name in hsm.environment:
+        del os.environ[name]
+
+
+@pytest.fixture(name="bus")
+async def _bus(nats: NatsServer) -> AsyncIterator[Bus]:
+    """A tester's connection; a vault under its own identity may answer it."""
+    async with asking(nats) as connection:
+        yield connection

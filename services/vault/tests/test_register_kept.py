@@ -1,0 +1,178 @@
+"""The register in the vault: who is refused, what is forgotten, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from patchwright_common import requests
+from patchwright_common.credentials import TokenRequest, Vault
+from patchwright_common.flow import PW_DELIVERIES
+
+from .looking import everything_stored
+from .serving import Serving, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="vault")
+async def _vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
+    async with serving(tmp_path_factory.mktemp("vault")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ours(vault: Serving) -> TokenRequest:
+    [made] = await vault.install("ours")
+    return made
+
+
+async def pass_on(vault: Serving, act: Callable[[], Any], *, copies: int = 1) -> None:
+    """Do something at GitHub; its webhooks reach the stream as ingest would store them."""
+    before = len(await vault.github.settled())
+    await act()
+    for delivery in (await vault.github.settled())[before:]:
+        for _ in range(copies):
+            await vault.deliver(
+                delivery["event"],
+                delivery["action"],
+                delivery["body"].encode(),
+                delivery_id=delivery["guid"],
+            )
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def webhooks(vault: Serving) -> None:
+    """Nobody answers there; the log has what was sent."""
+    await vault.github.change_app(vault.app.id, webhook_url="http://127.0.0.1:9/hooks")
+    await vault.github.settled()
+
+
+async def refused(vault: Serving, caller: str, request: TokenRequest) -> str:
+    """The reason, once there is one."""
+    for _ in range(100):
+        reply = await vault.ask(caller, "token", request)
+        if reply.error:
+            assert reply.permanent
+            return reply.error
+        await asyncio.sleep(0.05)
+    raise AssertionError("it goes on handing out tokens")
+
+
+async def records(vault: Serving) -> list[str]:
+    found = json.loads((await Vault(vault.bus, "setup").ask("list")).value or "")
+    return [record["name"] for record in found]
+
+
+async def test_suspended_installation_gets_no_token_until_that_ends(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    first = await vault.token("runner", ours)
+    await pass_on(vault, lambda: vault.github.suspend(ours.installation_id), copies=2)
+    minted = await vault.minted(ours)
+    for caller in ("runner", "publisher", "triage"):
+        assert "suspended" in await refused(vault, caller, ours)
+    ahead = ours.model_copy(update={"job_id": ""})
+    assert "suspended" in await refused(vault, "triage", ahead)
+    assert await vault.minted(ours) == minted  # it is known: GitHub is not asked
+    await pass_on(vault, lambda: vault.github.unsuspend(ours.installation_id))
+    for _ in range(100):
+        reply = await vault.ask("runner", "token", ours)
+        if reply.value:
+            break
+        await asyncio.sleep(0.05)
+    assert reply.value
+    assert reply.value != first
+
+
+async def test_deleted_installation_leaves_no_tokens_and_no_account(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    await vault.token("runner", ours)
+    name = f"installation.{ours.installation_id}"
+    created = (await vault.github.settled())[-1]
+    await pass_on(vault, lambda: vault.github.uninstall(ours.installation_id), copies=2)
+    assert "uninstalled" in await refused(vault, "runner", ours)
+    await vault.deliver("installation", "created", created["body"].encode())
+    await asyncio.sleep(0.5)
+    assert "uninstalled" in await refused(vault, "runner", ours)
+    # What is left is the id with its end, so that nothing late brings it back.
+    assert name in await records(vault)
+
+
+async def test_installation_that_is_not_in_the_register_is_served(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    assert f"installation.{ours.installation_id}" not in await records(vault)
+    assert await vault.token("runner", ours)
+
+
+async def test_removed_repository_has_its_tokens_taken_out_of_circulation(
+    vault: Serving,
+) -> None:
+    one, other = await vault.install("one", "other")
+    tokens = [await vault.token("runner", wanted) for wanted in (one, other)]
+    name = await vault.name_of(one, tokens[0])
+    removing = lambda: vault.github.remove_repositories(one.installation_id, [name])  # noqa: E731
+    await pass_on(vault, removing)
+    assert "does not cover" in await refused(vault, "runner", one)
+    assert await vault.token("runner", other) == tokens[1]
+
+
+async def test_large_delivery_is_read_from_the_object_store(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    body = json.dumps(
+        {
+            "action": "suspend",
+            "installation": {"id": ours.installation_id, "suspended_at": "2026-11-23T10:00:00Z"},
+            "repositories": [{"id": number, "name": "n" * 200} for number in range(8000)],
+        }
+    ).encode()
+    assert len(body) > 2**20
+    reference = await vault.bus.put(PW_DELIVERIES, body)
+    await vault.deliver("installation", "suspend", b"", **{"Patchwright-Body-Sha256": reference})
+    assert "suspended" in await refused(vault, "runner", ours)
+
+
+async def test_change_is_announced_without_a_value(vault: Serving, ours: TokenRequest) -> None:
+    notes = await vault.bus.client.subscribe(requests.CHANGED)
+    await vault.bus.client.flush()
+    await pass_on(vault, lambda: vault.github.suspend(ours.installation_id))
+    note = await notes.next_msg(timeout=5)
+    assert note.data == f"installation.{ours.installation_id}".encode()
+    await notes.unsubscribe()
+
+
+async def test_records_are_sealed_like_everything(vault: Serving) -> None:
+    account = f"canary-{uuid4().hex}"
+    payload = {"installation": {"id": 424242, "account": {"login": account}}}
+    sequence = (await vault.bus.js.stream_info("KV_PW_VAULT")).state.last_seq
+    await vault.deliver("installation", "created", json.dumps(payload).encode())
+    for _ in range(100):
+        if "installation.424242" in await records(vault):
+            break
+        await asyncio.sleep(0.05)
+    message = await vault.bus.js.get_last_msg("KV_PW_VAULT", "$KV.PW_VAULT.installation.424242")
+    assert (message.seq or 0) > sequence
+    assert account.encode() not in (message.data or b"")
+    assert account.encode() in await everything_stored(vault.bus)  # the delivery has it
+
+
+async def test_webhook_that_cannot_be_read_becomes_a_dead_letter(vault: Serving) -> None:
+    before = (await vault.bus.js.stream_info("PW_DLQ")).state.messages
+    await vault.deliver("installation", "created", b"{}")
+    for _ in range(100):
+        if (await vault.bus.js.stream_info("PW_DLQ")).state.messages > before:
+            break
+        await asyncio.sleep(0.05)
+    letter = await vault.bus.js.get_last_msg("PW_DLQ", "pw.dlq.vault.delivery.received.none")
+    assert (letter.headers or {})["Patchwright-Reason"] == (
+        "The webhook does not name an installation."
+    )

@@ -1,0 +1,89 @@
+"""A stack for each sandbox on which everything goes wrong, one that leaks, and what is found."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.stack import RunningStack, running_stack
+from patchwright_common.errors import Permanent
+from patchwright_runner.main import RunnerSettings, pick_backend
+
+from .failures import full_run, short_run
+from .searching import Searched, run_and_search
+
+BACKENDS = ("bubblewrap", "docker")
+LEAKING = Path(__file__).with_name("leaking_up.py")
+
+
+async def _require(sandbox: str) -> None:
+    """A missing sandbox skips on a person's machine and fails where CI promised it."""
+    try:
+        await pick_backend(RunnerSettings(sandbox=sandbox))
+    except Permanent as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing.reason)
+        pytest.skip(missing.reason)
+
+
+@contextmanager
+def cores_allowed() -> Iterator[None]:
+    """What is started inside may dump core, as far as it does not forbid it itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@contextmanager
+def own_stack(
+    sandbox: str, factory: pytest.TempPathFactory, *program: str
+) -> Iterator[RunningStack]:
+    """With a TMPDIR of its own; it could dump core."""
+    asyncio.run(_require(sandbox))
+    root: Path = factory.mktemp(sandbox)
+    (root / "tmp").mkdir()
+    with (
+        cores_allowed(),
+        running_stack(root, sandbox, program=program, TMPDIR=str(root / "tmp")) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningStack]:
+    """The product, for the tests of one module."""
+    with own_stack(request.param, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def leaking_stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningStack]:
+    """The same with services that leak."""
+    with own_stack(request.param, tmp_path_factory, sys.executable, str(LEAKING)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def searched(stack: RunningStack) -> Searched:
+    """What the search found after everything went wrong."""
+    return asyncio.run(run_and_search(stack, full_run))
+
+
+@pytest.fixture(scope="module")
+def leaks(leaking_stack: RunningStack) -> Searched:
+    """What the same search found after one job of the leaking build."""
+    return asyncio.run(run_and_search(leaking_stack, short_run))

@@ -1,0 +1,42 @@
+"""`patchwright` with services that leak on purpose, to prove that the search finds leaks.
+
+The product knows nothing of it: `leaking_service.py` wraps its functions from outside.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from patchwright_local import cli, stack
+from patchwright_local.processes import Process
+
+SERVICE = Path(__file__).with_name("leaking_service.py")
+LEAKING = ("vault", "ingest", "runner", "publisher")
+
+
+class LeakingStack(stack.LocalStack):
+    """Starts the leaking services in place of the real ones."""
+
+    async def _vault(self) -> Process:
+        return self._leaking(await super()._vault())
+
+    def _services(self, sandbox: str) -> list[Process]:
+        return [self._leaking(process) for process in super()._services(sandbox)]
+
+    def _leaking(self, process: Process) -> Process:
+        if process.name not in LEAKING:
+            return process
+        environment = dict(process.environment)
+        if process.name == "runner":
+            environment["ANTHROPIC_API_KEY"] = (self._folder.root / "model.key").read_text()
+        command = (sys.executable, str(SERVICE), process.name)
+        return replace(process, command=command, environment=environment)
+
+
+if __name__ == "__main__":
+    stack.LocalStack = LeakingStack  # type: ignore[misc]
+    # Its children shall be able to dump core.
+    cli.keep_memory_private = lambda: None
+    cli.app()
