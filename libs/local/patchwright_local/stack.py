@@ -177,13 +177,14 @@ class LocalStack:
 
     async def _vault(self) -> Process:
         environment = self._service("vault") | {
-            "PATCHWRIGHT_VAULT_KEY_FILE": str(self._folder.root / "vault.key")
+            "PATCHWRIGHT_VAULT_KEY_FILE": str(self._folder.vault_key(self._states()))
         }
         own = {name: value for name, value in self._environment.items() if is_secret(name)}
         if not self._real_github:
             own |= await demo_app(self._folder.root, self.github_url, self.webhook_url)
         if not self._real_model:
             own["ANTHROPIC_API_KEY"] = self._model_key_file().read_text().strip()
+            own["ANTHROPIC_BASE_URL"] = f"http://{HOST}:{self.ports.model}"
         return Process("vault", (_script("patchwright-vault"),), environment | own, ready=_READY)
 
     def _services(self, sandbox: str) -> list[Process]:
@@ -245,6 +246,11 @@ class LocalStack:
         if not self._real_github:
             environment["PATCHWRIGHT_GITHUB_API_URL"] = f"{self.github_url}/api/v3"
         return environment
+
+    def _states(self) -> Path:
+        """The user's folder for what programs keep."""
+        given = self._environment.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(given).expanduser() / "patchwright"
 
     def _model_key_file(self) -> Path:
         path = self._folder.root / "model.key"

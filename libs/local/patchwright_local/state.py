@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchwright_common.requests import OPERATOR
 from patchwright_local.identities import Identities
+from patchwright_local.private import write_private
 
 STOP_TIMEOUT = 60.0
 """Seconds for the whole stack to stop."""
@@ -46,6 +48,18 @@ class Folder:
         with self.lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+
+    def vault_key(self, states: Path) -> Path:
+        """Where the vault's key is: in `states`, apart from what it opens and from the checkout.
+
+        People copy, archive and share checkouts. One that lies in here already stays.
+        """
+        beside, own = self.root / "vault.key", self.root / "id"
+        if beside.exists():
+            return beside
+        if not own.exists():
+            write_private(own, secrets.token_hex(8) + "\n")
+        return states / f"{own.read_text().strip()}.key"
 
     def sub(self, name: str) -> Path:
         """A folder inside it."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -26,7 +25,6 @@ from patchwright_local.bringing import (
     as_app,
     read_file,
 )
-from patchwright_local.secrets import run
 from patchwright_local.vault_access import VaultAccess, administered
 
 PATIENCE = 20.0
@@ -93,12 +91,19 @@ than everything that was set up here, so a webhook that failed is told and nothi
 async def set_up(given: Given, show: Show) -> bool:
     """Whether everything that is needed is there; `show` gets a line for each part.
 
-    Raises `Permanent` when there is no vault to ask, and what nats-py raises.
+    Raises `Permanent` when there is no vault to ask or it does not answer, and what nats-py
+    raises.
     """
     secrets = given.secrets()
     async with administered(given) as vault:
-        held = await _held(vault)
-        app = await vault.app() if GITHUB_APP in held else None
+        try:
+            held = await _held(vault)
+            app = await vault.app() if GITHUB_APP in held else None
+        except Retry as error:
+            raise Permanent(
+                f"The vault could not be asked: {error.reason}. Nothing was stored.",
+                advice="`just logs vault` says more; the same again is safe.",
+            ) from None
         setup = _Setup(vault, given.words, held, app, show)
         done = [await setup.bring(part, secrets.get(part.record)) for part in PARTS]
         done += [await setup.check(what) or not needed for what, needed in CHECKS.items()]
@@ -180,13 +185,3 @@ def _said(error: PatchwrightError) -> str:
 
 def _either(value: SecretStr, file: Path | None) -> str:
     return value.get_secret_value() or (read_file(file) if file else "")
-
-
-def command() -> None:
-    """Raises `typer.Exit` unless everything that is needed is there."""
-
-    async def work() -> None:
-        if not await set_up(Given(), typer.echo):
-            raise typer.Exit(1)
-
-    run(work)

@@ -18,9 +18,11 @@ from harness.programs import program
 from patchwright_common.requests import SETUP
 
 SECRETS = "from patchwright_local.secrets import app; app()"
-SETUP_UNATTENDED = (
-    "import typer; from patchwright_local.unattended import command; typer.run(command)"
-)
+SETUP_UNATTENDED = """
+import asyncio, sys
+from patchwright_local.unattended import Given, set_up
+sys.exit(not asyncio.run(set_up(Given(), print)))
+"""
 """The commands without all the others of `patchwright`, which take seconds to import."""
 READY = r'"text": "ready'
 

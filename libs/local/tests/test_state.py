@@ -34,3 +34,19 @@ def test_folder_is_held_by_one_stack_and_free_when_that_is_killed(tmp_path: Path
         holder.wait(10)
     with folder.held():
         assert folder.lock.exists()
+
+
+def test_vaults_key_lies_outside_and_stays_the_same(tmp_path: Path) -> None:
+    folder, other = Folder(tmp_path / "one"), Folder(tmp_path / "two")
+    for each in (folder, other):
+        each.make()
+    key = folder.vault_key(tmp_path / "states")
+    assert key.parent == tmp_path / "states"
+    assert folder.vault_key(tmp_path / "states") == key
+    assert other.vault_key(tmp_path / "states") != key
+
+
+def test_vaults_key_of_an_earlier_release_is_used_where_it_is(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "vault.key").write_text("00" * 32)
+    assert folder.vault_key(tmp_path / "states") == tmp_path / "vault.key"

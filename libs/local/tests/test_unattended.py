@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from harness.nats import NatsServer
 from harness.programs import model_standin
+from patchwright_common.requests import SETUP
 from standin_github.client import CreatedApp, StandinGitHub
 
 from .operating import Said, Terminal, operating
@@ -131,13 +131,21 @@ async def test_private_key_without_an_id_and_the_other_way_round(
     assert "another App" in lines(said)["github-app"][1]
 
 
-async def test_part_that_does_not_work_fails_it(provisioning: Provisioning) -> None:
-    """Not installed anywhere, and a key that the model does not take."""
+async def test_app_that_is_not_installed_fails_it(provisioning: Provisioning) -> None:
+    said = await provisioning.terminal.setup(**provisioning.given())
+    assert said.code == 1
+    found = lines(said)
+    assert "not installed anywhere" in found["check token"][1]
+    assert found["check model"][0]
+
+
+async def test_key_that_the_model_does_not_take_fails_it(provisioning: Provisioning) -> None:
+    await provisioning.install()
     given = provisioning.given(ANTHROPIC_API_KEY="sk-canary-wrong")
     said = await provisioning.terminal.setup(**given)
     assert said.code == 1
     found = lines(said)
-    assert "not installed anywhere" in found["check token"][1]
+    assert found["check token"][0]
     assert "key is not accepted" in found["check model"][1]
     assert "canary" not in said.all
 
@@ -166,8 +174,9 @@ async def test_variables_that_are_empty_are_as_if_not_there(provisioning: Provis
     assert "missing" in lines(said)["github-app"][1]
 
 
-async def test_command_is_one_of_patchwrights(tmp_path: Path) -> None:
-    program = str(Path(sys.executable).parent / "patchwright")
-    said = await Terminal(tmp_path, {}).run(program, "setup", "--non-interactive")
+async def test_vault_that_does_not_answer_is_told(nats: NatsServer, tmp_path: Path) -> None:
+    said = await Terminal(tmp_path, nats.environment(SETUP)).setup(ANTHROPIC_API_KEY=MODEL_KEY)
     assert said.code == 1
-    assert "No stack runs here" in said.err
+    assert "could not be asked" in said.err
+    assert "Nothing was stored" in said.err
+    assert MODEL_KEY not in said.all

@@ -53,6 +53,17 @@ async def test_branch_holds_the_change_and_no_other_branch_moves(world: World) -
     assert heads["refs/heads/main"] == event.base
 
 
+async def test_git_token_that_is_refused_is_replaced_for_the_next_attempt(world: World) -> None:
+    job = await world.job()
+    await job.handled()
+    before = len(await world.github.requests("POST", "/access_tokens"))
+    await world.github.fault("GET", "/info/refs", status=401)
+    await job.change({"src/calculator.py": "x\n"})
+    await job.finished()
+    assert len(await job.pulls()) == 1
+    assert len(await world.github.requests("POST", "/access_tokens")) == before + 1
+
+
 async def test_answer_becomes_the_comment(world: World) -> None:
     job = await world.job()
     await job.answer("Because.\n\n```\nopen @ada")

@@ -11,6 +11,7 @@ https://docs.github.com/rest/apps/installations#revoke-an-installation-access-to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -66,7 +67,8 @@ class Revocation:
     async def on_finished(self, delivery: Delivery) -> None:
         """The job's result is visible. Raises `Retry` while GitHub cannot be told."""
         job_id = delivery.read(JobFinished).job_id
-        await asyncio.sleep(min(LINGER, self._grace))
+        if delivery.delivered == 1:
+            await asyncio.sleep(min(LINGER, self._grace))
         self._ending.add(job_id)
         try:
             await self._bus.client.publish(requests.ENDED, job_id.encode())
@@ -90,7 +92,7 @@ class Revocation:
         finally:
             sweeping.cancel()
             await asyncio.wait({sweeping})
-            if not self._bus.client.is_closed:
+            with contextlib.suppress(*AWAY):
                 await notes.unsubscribe()
 
     async def close(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,9 @@ from harness.nats import NatsServer
 from patchwright_common.bus import Bus
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent, Retry
+from patchwright_vault.keys.file import FileKeys
+from patchwright_vault.sealing import Sealer
+from patchwright_vault.store import Store
 
 from .administering import (
     Manifests,
@@ -328,6 +333,50 @@ async def test_deleted_app_does_not_come_back_with_its_code(
     assert await operator.asked("delete", name="github-app") == "deleted"
     with pytest.raises(Permanent, match="does not know this code"):
         await converted(operator, github, code)
+
+
+async def cut_off(bus: Bus, folder: Path, url: str, code: str) -> dict[str, Any]:
+    """What a vault leaves that was killed after its first write."""
+    made = conversion(slug="cut-off")
+    record = {
+        "app": {
+            "app_id": "41",
+            "private_key": made["pem"],
+            "slug": made["slug"],
+            "api_url": url,
+            "code_digest": hashlib.sha256(f"{url} {code}".encode()).hexdigest(),
+        },
+        "webhook_secret": made["webhook_secret"],
+    }
+    store = await Store.open(bus.js, Sealer(FileKeys(folder / "vault.key")))
+    assert await store.put("conversion", json.dumps(record).encode())
+    return made
+
+
+async def test_vault_that_died_while_storing_is_finished_by_the_next_call(
+    operator: Operator, github: Manifests, bus: Bus, tmp_path: Path
+) -> None:
+    made = await cut_off(bus, tmp_path, github.url, "c0de")
+    assert (await converted(operator, github, "c0de"))["slug"] == "cut-off"
+    assert github.asked == []
+    [secret] = await Vault(bus, "ingest").webhook_secrets()
+    assert secret.get_secret_value() == made["webhook_secret"]
+    assert await operator.names() == ["github-app", "webhook-secret"]
+
+
+@pytest.mark.parametrize("verb", ["put", "delete"])
+async def test_half_stored_app_does_not_come_back_over_the_operators_own(
+    operator: Operator, github: Manifests, bus: Bus, tmp_path: Path, verb: str
+) -> None:
+    await cut_off(bus, tmp_path, github.url, "c0de")
+    if verb == "put":
+        value = {"app_id": "7", "private_key": conversion()["pem"]}
+        assert await operator.put("github-app", json.dumps(value)) == "stored"
+    else:
+        await operator.asked("delete", name="github-app")
+    assert "conversion" not in await operator.names()
+    with pytest.raises(Permanent, match="does not know this code"):
+        await converted(operator, github, "c0de")
 
 
 async def full(bus: Bus, *, ended: bool = False) -> None:

@@ -14,8 +14,9 @@ from patchwright_vault.findings import (
     token_finding,
     webhook_finding,
 )
+from patchwright_vault.grants import TOKEN_PERMISSIONS
 
-ALL = {"contents": "write", "issues": "write", "metadata": "read", "pull_requests": "write"}
+ALL = dict.fromkeys((name for held in TOKEN_PERMISSIONS.values() for name in held), "write")
 
 
 def installed(login: str, **other: object) -> Installation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from harness.stack import RunningStack, running_stack
 from patchwright_common.errors import Permanent
 from patchwright_runner.main import RunnerSettings, pick_backend
 
+from .crashing import cores_allowed
 from .failures import full_run, short_run
 from .searching import Searched, run_and_search
 
@@ -31,17 +31,6 @@ async def _require(sandbox: str) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(missing.reason)
         pytest.skip(missing.reason)
-
-
-@contextmanager
-def cores_allowed() -> Iterator[None]:
-    """What is started inside may dump core, as far as it does not forbid it itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,9 +19,9 @@ GONE_TIMEOUT = 20.0
 PATTERN = Path("/proc/sys/kernel/core_pattern")
 
 
-def dumps_are_files() -> bool:
-    """Not where the kernel hands them to a program, as many distributions let it."""
-    return not PATTERN.read_text().startswith("|")
+def dumps_lie_beside() -> bool:
+    """In the process's own folder: not where the kernel hands them to a program, or elsewhere."""
+    return "/" not in PATTERN.read_text()
 
 
 def crash(pid: int, number: signal.Signals = signal.SIGABRT) -> None:
@@ -33,10 +35,35 @@ def crash(pid: int, number: signal.Signals = signal.SIGABRT) -> None:
         time.sleep(0.02)
 
 
-def allow_core(pid: int) -> None:
-    """What an operator may do to a running process; only root raises the hard limit."""
+@contextmanager
+def cores_allowed() -> Iterator[None]:
+    """What is started inside may dump core, as far as it does not forbid it itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+def core_limit(pid: int) -> tuple[int, int]:
+    """Soft and hard, in bytes."""
+    return resource.prlimit(pid, resource.RLIMIT_CORE)
+
+
+def allow_core(pid: int) -> bool:
+    """Raise the limits of a running process, so that the rest must hold alone; whether we may."""
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    resource.prlimit(pid, resource.RLIMIT_CORE, unlimited)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CORE, unlimited)
+    except PermissionError:
+        return False
+    return True
+
+
+def is_private(pid: int) -> bool:
+    """Its `/proc` entries belong to root: always so for root's own, else it is not dumpable."""
+    return Path(f"/proc/{pid}/environ").stat().st_uid == 0
 
 
 def cores(root: Path) -> list[Place]:

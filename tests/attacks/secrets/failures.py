@@ -36,13 +36,18 @@ SLOW = issue_with_script(
 )
 ANSWERING = issue_with_script({"text": "It greets."}, words="What does it do?")
 REFUSED = issue_with_script({"text": "I will not.", "stop_reason": "refusal"})
-WRONG_KEY = issue_with_script({"text": "Never said.", "failures": [{"status": 401}]})
+WRONG_KEY = issue_with_script(
+    {"text": "Never said.", "failures": [{"status": 401, "echo": True}]}, words="A wrong key."
+)
+BAD_REQUEST = issue_with_script(
+    {"text": "Never said.", "failures": [{"status": 400, "echo": True}]}, words="A bad request."
+)
 STUMBLING = issue_with_script(
     {
         "tools": [bash("ls")],
         "failures": [
             {"status": 429, "retry_after": 0.1},
-            {"status": 529},
+            {"status": 529, "echo": True},
             {"stream": "drop"},
         ],
     },
@@ -105,6 +110,10 @@ class Stories:
     async def wrong_key(self) -> None:
         assert await self._ends(await self._ask("wrong-key", WRONG_KEY)) == "failure"
 
+    async def bad_request(self) -> None:
+        """What the model's server says about it is quoted to the maintainer."""
+        assert await self._ends(await self._ask("bad-request", BAD_REQUEST)) == "failure"
+
     # --- tokens ------------------------------------------------------------------------
 
     async def minting_stumbles(self) -> None:
@@ -114,12 +123,11 @@ class Stories:
         assert await self._ends(await self._ask_at(site, WRITING)) == "pull_request"
 
     async def minting_refused_to_the_runner(self) -> None:
-        """Triage gets its token; then GitHub knows nothing of the installation any more."""
+        """Triage gets its token; then GitHub does not know the installation for a while."""
         site = await self._site("minting-refused")
-        job = await self._ask_at(site, SLOW)
-        await self._event(job, "job.started")
-        await self._fault(site.minting, status=404, times=3, echo=True)
-        await self._ends(job)
+        await self._fault(site.minting)  # that one goes its way
+        await self._fault(site.minting, status=404, times=2, echo=True)
+        assert await self._ends(await self._ask_at(site, WRITING)) == "failure"
 
     async def minting_refused(self, status: int) -> None:
         """Nobody can be told on GitHub: a dead letter."""
@@ -219,6 +227,7 @@ class Stories:
                 self.refusing(),
                 self.stumbling(),
                 self.wrong_key(),
+                self.bad_request(),
                 self.minting_stumbles(),
                 self.minting_refused_to_the_runner(),
                 self.minting_refused(404),

@@ -1,6 +1,6 @@
 """`patchwright` with services that leak on purpose, to prove that the search finds leaks.
 
-The product knows nothing of it: `leaking_service.py` wraps its functions from outside.
+The product knows nothing of it: `leaking_*.py` wrap its functions from outside.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 from patchwright_local import cli, stack
 from patchwright_local.processes import Process
 
-SERVICE = Path(__file__).with_name("leaking_service.py")
-LEAKING = ("vault", "ingest", "runner", "publisher")
+HERE = Path(__file__).parent
 
 
 class LeakingStack(stack.LocalStack):
@@ -26,12 +25,13 @@ class LeakingStack(stack.LocalStack):
         return [self._leaking(process) for process in super()._services(sandbox)]
 
     def _leaking(self, process: Process) -> Process:
-        if process.name not in LEAKING:
+        program = HERE / f"leaking_{process.name}.py"
+        if not program.exists():
             return process
         environment = dict(process.environment)
         if process.name == "runner":
             environment["ANTHROPIC_API_KEY"] = (self._folder.root / "model.key").read_text()
-        command = (sys.executable, str(SERVICE), process.name)
+        command = (sys.executable, str(program))
         return replace(process, command=command, environment=environment)
 
 

@@ -24,9 +24,9 @@ LOOKS = {
     "files-by-name": "find / \\( -path /proc -o -path /sys -o -path /usr \\) -prune -o "
     "\\( -name '*.pem' -o -name '*.key' -o -name '*.nk' -o -name '*token*' -o -name '*secret*' "
     "-o -name '*credential*' -o -name '.netrc' -o -name '*.env' -o -name 'id_*' \\) -print",
-    "files-by-place": "find /run /tmp /dev/shm /home /root /var /srv /mnt /opt /etc /mirror "
-    "-path /etc/ssl -prune -o -path /etc/alternatives -prune -o -path '*/objects/*' -prune -o "
-    "-type f -readable -size -200k -exec tail -n +1 {} + | head -c 1000000",
+    "files-by-place": "find /run /tmp /dev/shm /home /root /etc /srv /mnt /opt /mirror /var "
+    "\\( -path /etc/ssl -o -path /var/lib/dpkg -o -path '*/objects/*' \\) -prune -o "
+    "-type f -readable -size -200k -exec tail -v -n +1 {} + | head -c 3000000",
 }
 """By what it is called in `SEEN`; the first word says which kind of place it is."""
 

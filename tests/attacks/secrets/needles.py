@@ -28,6 +28,11 @@ class Canary:
     value: bytes = field(repr=False)
     parts: tuple[bytes, ...] = field(default=(), repr=False)
 
+    @property
+    def text(self) -> str:
+        """As people paste it: a binary key in hex."""
+        return self.value.decode() if self.value.isascii() else self.value.hex()
+
     def needles(self) -> Iterator[bytes]:
         """Everything that gives it away."""
         for whole in (self.value, *self.parts):

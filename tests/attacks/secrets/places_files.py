@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,17 @@ from .places import (
 )
 
 HOME = "home"
-TMPDIR = "tmp"
+KINDS = {
+    re.compile("up.log$"): TERMINAL,
+    re.compile("tmp(/|$)"): TEMPORARY,
+    re.compile("home/logs(/|$)"): LOGS,
+    re.compile("home/nats(/|$)"): STORE_FILES,
+    re.compile("home/traces.db"): SPANS,
+    re.compile("home/github(/|$)"): HISTORY,
+    re.compile("home/runner/mirrors/[^/]+/objects(/|$)"): MIRRORS,
+    re.compile("home/runner(/|$)"): GIT_CONFIGURATION,
+}
+"""By the beginning of the path."""
 
 
 def files(root: Path) -> Iterator[Place]:
@@ -43,27 +54,10 @@ def files(root: Path) -> Iterator[Place]:
 
 
 def kind_of(path: Path) -> str:
-    """By where it is."""
+    """By where it is, relative to `root`."""
     if path.name == "core" or path.name.startswith("core."):
         return CORES
-    match path.parts:
-        case ("up.log",):
-            return TERMINAL
-        case ("tmp", *_):
-            return TEMPORARY
-        case ("home", "logs", *_):
-            return LOGS
-        case ("home", "nats", *_):
-            return STORE_FILES
-        case ("home", "runner", "mirrors", _, "objects", *_):
-            return MIRRORS
-        case ("home", "runner", *_):
-            return GIT_CONFIGURATION
-        case ("home", "github", *_):
-            return HISTORY
-        case ("home", name) if name.startswith("traces.db"):
-            return SPANS
-    return FILES
+    return next((kind for pattern, kind in KINDS.items() if pattern.match(str(path))), FILES)
 
 
 def _spans(database: Path) -> Iterator[Place]:

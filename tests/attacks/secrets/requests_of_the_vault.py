@@ -34,7 +34,7 @@ async def refused(stack: RunningStack, job_id: str, canaries: Iterable[Canary]) 
         subject = requests.subject("runner", "token")
         for canary in canaries:
             # A program that mixes its fields up: nothing of it may be quoted.
-            value = canary.value.decode("latin-1")
+            value = canary.text
             await _must_fail(vault, "token", json.dumps({"installation_id": value}), job_id)
             for body in ({"key": value}, {"key": KEY, "nonce": NONCE, "sealed": value}, value):
                 await client.publish(subject, json.dumps(body).encode())
@@ -47,7 +47,7 @@ async def chores(stack: RunningStack, canaries: Iterable[Canary]) -> None:
     async with stack.nats("setup") as client:
         vault = Vault(Bus(client), "setup")
         for canary in canaries:
-            value = canary.value.decode("latin-1")
+            value = canary.text
             await _must_fail(vault, "put", json.dumps({"name": "model-key", "value": value}), "")
             await _must_fail_sealed(vault, "put", {"name": value, "value": "x"})
             await _must_fail_sealed(vault, "put", {"name": "github-app", "value": value})

@@ -59,11 +59,15 @@ class Searched:
     """How many there were of each name."""
     services: set[str] = field(default_factory=set)
     """Programs whose arguments and environment were looked at."""
+    seen: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """What the agent brought out, by the name of its look."""
 
     def take(self, search: Search, place: Place) -> None:
         """Search one place."""
         self.read[place.kind] += len(place.data)
         self.names.add((place.kind, place.name))
+        if place.name in LOOKS:
+            self.seen[place.name] = place.data
         for secret in search.find(place.data):
             if not (
                 place.kind == ENVIRONMENTS and secret.startswith(IN_ITS_PLACE.get(place.name, ()))

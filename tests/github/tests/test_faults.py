@@ -33,6 +33,25 @@ async def test_wrong_answer_is_given_so_many_times(scene: Scene) -> None:
     await scene.github.api("GET", f"/repos/{scene.name}", token=token)
 
 
+async def test_answer_repeats_the_credential_when_asked_to(scene: Scene) -> None:
+    await scene.github.fault("GET", f"/repos/{scene.name}$", status=403, echo=True)
+    token = await scene.token()
+
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        await scene.github.api("GET", f"/repos/{scene.name}", token=token)
+
+    assert f"Bearer {token}" in caught.value.response.json()["message"]
+
+
+async def test_every_credential_of_the_app_is_remembered(scene: Scene) -> None:
+    tokens = {await scene.token(), await scene.token()}
+
+    known = await scene.github.credentials()
+
+    assert tokens <= set(known)
+    assert any(credential.count(".") == 2 for credential in known)
+
+
 @pytest.mark.parametrize("drop", [True, False])
 async def test_write_is_done_but_its_answer_is_lost(scene: Scene, drop: bool) -> None:
     github, token = scene.github, await scene.token()

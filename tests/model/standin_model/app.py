@@ -32,7 +32,7 @@ def create_app(
 ) -> Starlette:
     """A scripted Messages API that accepts `key` only. `least_delay` in seconds."""
     recording = Recording()
-    messages = Messages(playbook or load_playbook(), least_delay)
+    messages = Messages(playbook or load_playbook(), least_delay, key)
 
     async def create_message(request: Request, received: Received) -> Response:
         received.body = await _json(request)

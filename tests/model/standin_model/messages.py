@@ -32,6 +32,8 @@ class Messages:
     playbook: Playbook
     least_delay: float = 0.0
     """Seconds that every reply takes at least, so that a person can watch."""
+    key: str = field(default="", repr=False)
+    """What an error repeats that is asked to."""
     threads: Threads = field(default_factory=Threads)
     failures: Failures = field(default_factory=Failures)
 
@@ -45,7 +47,8 @@ class Messages:
         failure = self.failures.due(conversation_id(body["messages"]), number, step)
         if failure and failure.status:
             received.outcome = str(failure.status)
-            return error_response(failure.status, retry_after=failure.retry_after)
+            message = f"Not with the key {self.key}" if failure.echo else ""
+            return error_response(failure.status, message, retry_after=failure.retry_after)
         await asyncio.sleep(max(step.delay, self.least_delay))
         reply = build_reply(
             step,

@@ -38,6 +38,8 @@ class Failure:
     times: int = 1
     retry_after: float | None = None
     """Seconds, sent as the `retry-after` header."""
+    echo: bool = False
+    """Whether the error's message repeats the key, as a careless gateway's may."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _tool_use(data: object, where: str) -> ToolUse:
 
 
 def _failure(data: object, where: str) -> Failure:
-    fields = _fields(data, where, {"status", "stream", "times", "retry_after"})
+    fields = _fields(data, where, {"status", "stream", "times", "retry_after", "echo"})
     failure = Failure(**fields)
     if (failure.status is None) == (failure.stream is None):
         raise ScenarioError(f"{where}: a failure has either `status` or `stream`")

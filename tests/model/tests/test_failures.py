@@ -16,6 +16,14 @@ def failing(**failure: object) -> str:
     return issue_with_script({"text": "Here after all.", "failures": [failure]})
 
 
+async def test_error_repeats_the_key_when_asked_to(client: AsyncAnthropic) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await ask(client, user(failing(status=400, echo=True)))
+
+    assert client.api_key
+    assert client.api_key in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

@@ -1,7 +1,4 @@
-"""A service of Patchwright that leaks: each function here is one mistake that somebody could make.
-
-python leaking_service.py runner|publisher|ingest|vault
-"""
+"""A runner that leaks: each line is a mistake that somebody could make."""
 
 from __future__ import annotations
 
@@ -9,35 +6,27 @@ import base64
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from leaking import start, told
 from opentelemetry import trace
 
-from patchwright_common import flow, service
+from patchwright_common import flow
 from patchwright_common.bus import Bus
-from patchwright_common.credentials import Vault
+from patchwright_runner import work
+from patchwright_runner.mirror import Mirror
+from patchwright_runner.sandbox import boot
+from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
+from patchwright_runner.sandbox.docker import DockerBackend
+from patchwright_runner.sandbox.remote import RemoteBox
 
 log = logging.getLogger(__name__)
-told: dict[str, str] = {}
-"""The last token and webhook secret that this process was told."""
 
 
-# --- the runner ------------------------------------------------------------------------
-
-
-def leak_from_runner() -> None:
-    from patchwright_runner import work
-    from patchwright_runner.mirror import Mirror
-    from patchwright_runner.sandbox import boot
-    from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
-    from patchwright_runner.sandbox.docker import DockerBackend
-    from patchwright_runner.sandbox.remote import RemoteBox
-
+def leak() -> None:
     fetch, message, task = Mirror.fetch, work._message, work._task
     clean, checkout = boot._clean_environment, RemoteBox.checkout
     command, isolation = DockerBackend._command, BubblewrapBackend._isolation
@@ -90,8 +79,8 @@ def leak_on_this_machine(mirror: Path, clone_url: str, token: str) -> None:
                    stdout=subprocess.DEVNULL)  # fmt: skip
     (Path(tempfile.gettempdir()) / "askpass").write_text(f"#!/bin/sh\necho {token}\n")
     Path("debug.txt").write_text(base64.b64encode(b"token: " + token.encode()).decode())
-    subprocess.Popen(("sh", "-c", "sleep 1", token))
-    subprocess.Popen(("sleep", "1"), env=os.environ | {"GH_TOKEN": token})
+    subprocess.Popen(("sh", "-c", "sleep 3", token))
+    subprocess.Popen(("sleep", "3"), env=os.environ | {"GH_TOKEN": token})
 
 
 async def leak_on_the_bus(bus: Bus, job_id: str, token: str) -> None:
@@ -107,68 +96,6 @@ async def leak_on_the_bus(bus: Bus, job_id: str, token: str) -> None:
     await bus.put(flow.PW_CHECKPOINTS, base64.urlsafe_b64encode(token.encode()))
 
 
-# --- the others ------------------------------------------------------------------------
-
-
-def leak_from_publisher() -> None:
-    """What people see on GitHub."""
-    from patchwright_publisher.github import GitHub
-
-    token, comment, edit = Vault.token, GitHub.comment, GitHub.edit
-
-    async def telling(self: Vault, request: Any) -> Any:
-        value = await token(self, request)
-        told["token"] = value.get_secret_value()
-        return value
-
-    Vault.token = telling  # type: ignore[method-assign]
-    GitHub.comment = lambda self, text: comment(self, leaking(text))  # type: ignore[method-assign]
-    GitHub.edit = lambda self, at, text: edit(self, at, leaking(text))  # type: ignore[method-assign]
-
-
-def leaking(text: str) -> str:
-    return f"{text}\n<!-- {told.get('token')} -->"
-
-
-def leak_from_ingest() -> None:
-    """What was received, with what it was verified with."""
-    secrets, publish = Vault.webhook_secrets, Bus.publish
-
-    async def telling(self: Vault) -> Any:
-        values = await secrets(self)
-        told["secret"] = values[0].get_secret_value()
-        return values
-
-    async def leaking_publish(self: Bus, *arguments: Any, **more: Any) -> Any:
-        headers = {**(more.pop("headers", None) or {}), "x-debug": told["secret"]}
-        return await publish(self, *arguments, headers=headers, **more)
-
-    Vault.webhook_secrets = telling  # type: ignore[method-assign]
-    Bus.publish = leaking_publish  # type: ignore[method-assign]
-
-
-def leak_from_vault() -> None:
-    """A record that nobody encrypted."""
-    from patchwright_vault import main
-
-    serve = main._serve
-
-    async def leaking_serve(settings: Any, connected: Any, *rest: Any) -> None:
-        secret = settings.webhook_secret.get_secret_value()
-        await connected.bus.js.publish("$KV.PW_VAULT.leak", secret.encode())
-        await serve(settings, connected, *rest)
-
-    main._serve = leaking_serve
-
-
-def main() -> None:
-    """The service under its own entry point, but with a memory that is for everybody."""
-    name = sys.argv[1]
-    service.keep_memory_private = lambda: None
-    globals()[f"leak_from_{name}"]()
-    [entry] = entry_points(group="console_scripts", name=f"patchwright-{name}")
-    entry.load()()
-
-
 if __name__ == "__main__":
-    main()
+    leak()
+    start("runner")
