@@ -77,11 +77,14 @@ async def known_app(bus: Bus, vault: Vault, given: App) -> AsyncIterator[App]:
 
 
 async def _facts(vault: Vault) -> AppFacts:
+    said = ""
     while True:
         try:
             return await vault.app()
         except (Retry, Permanent) as error:
-            log.warning("waiting for the App: %s", error.reason)
+            if error.reason != said:
+                log.warning("waiting for the App: %s", error.reason)
+            said = error.reason
         await asyncio.sleep(WAIT)
 
 

@@ -27,8 +27,6 @@ from patchwright_common.requests import (
 )
 
 API = "$JS.API"
-BORDER = "_INBOX_runner.border.>"
-"""What the vault tries to hear at its start, to see that it may not."""
 HEARS_CHANGES = tuple(service for service in SERVICES if service != "vault")
 """Those that keep something of the vault's in memory."""
 

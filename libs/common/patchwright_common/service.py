@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from patchwright_common import telemetry, topology
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.permissions import BORDER, inbox
+from patchwright_common.permissions import inbox
 from patchwright_common.pull import STOP_TIMEOUT, PullLoop
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,11 @@ class ServiceSettings(BaseSettings):
         description="The same for traces alone, as a full URL.",
     )
 
+    @property
+    def nats_urls(self) -> list[str]:
+        """Each server's address."""
+        return [url.strip() for url in self.nats_url.split(",")]
+
 
 @dataclass(frozen=True)
 class Service:
@@ -89,7 +94,7 @@ class Service:
 @contextlib.asynccontextmanager
 async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Service]:
     """Connect, check the topology, and close in order. Waits for NATS as long as it takes."""
-    seed = _seed_file(settings.nats_nkey_file)
+    seed = seed_file(settings.nats_nkey_file)
     export = bool(
         settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint
     )
@@ -101,7 +106,7 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
             _end()
 
     broker = NatsBroker(
-        [url.strip() for url in settings.nats_url.split(",")],
+        settings.nats_urls,
         name=f"patchwright-{name}",
         inbox_prefix=inbox(name),
         nkeys_seed=seed,
@@ -166,11 +171,11 @@ async def _log_absence(error: Exception) -> None:
     """
     if isinstance(error, OSError):
         log.warning("waiting for NATS: %s", error)
-    elif "permissions violation" in str(error).lower() and BORDER.lower() not in str(error):
+    elif "permissions violation" in str(error).lower():
         log.error("NATS refused, see deploy/nats: %s", error)
 
 
-def _seed_file(path: Path | None) -> str | None:
+def seed_file(path: Path | None) -> str | None:
     """Raises `Permanent` for one that cannot be read, or that others may read."""
     if path is None or path == Path():
         return None

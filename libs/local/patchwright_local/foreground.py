@@ -37,13 +37,17 @@ async def foreground(
     folder = state.Folder(settings.home.absolute())
     stop = stop_signals()
     environment = dict(os.environ)
-    starting = stack_up(settings, folder, Log(console), environment=environment, options=options)
+    log = Log(console)
+    # The one-time link must not scroll away, and who sets up has no use for who waits for it.
+    log.quiet = options.setting_up
+    starting = stack_up(settings, folder, log, environment=environment, options=options)
     async with contextlib.AsyncExitStack() as running:
         stack = await unless(stop, running.enter_async_context(starting))
         if stack is None:
             return
-        describe(console, stack, options)
         if then is None or await unless(stop, then(stack)):
+            describe(console, stack, options)
+            log.quiet = False
             await stop.wait()
         console.print("\nStopping …")
 

@@ -134,7 +134,8 @@ async def pages(environment: dict[str, str], show: Show, say: Console) -> bool:
             if line.startswith("{"):
                 show("setup", line)
             else:
-                say.print(f"\n{line}\n", highlight=False, soft_wrap=True)
+                say.print(f"\n{line}", highlight=False, soft_wrap=True)
+                say.print("[dim]Enter makes another link. Ctrl-C stops; nothing is lost.[/]")
         return await process.wait() == 0
     finally:
         await _stop(process)

@@ -17,10 +17,14 @@ class Log:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self.quiet = False
+        """Whether nothing is shown; the log files have it all."""
         self._colours: dict[str, str] = {}
 
     def __call__(self, name: str, line: str) -> None:
         """Show one line of one process."""
+        if self.quiet:
+            return
         if name == "nats" and "[INF]" in line:
             return  # nats-server's account of its own start; its log file has it
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])

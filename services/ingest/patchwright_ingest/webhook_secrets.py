@@ -43,6 +43,7 @@ class WebhookSecrets:
         self._doubted = -math.inf
         self._doubt: asyncio.Task[float] | None = None
         self._learnt = asyncio.Event()
+        self._said = ""
 
     def known(self) -> tuple[SecretStr, ...]:
         """The newest first; none while the vault has not told."""
@@ -100,14 +101,20 @@ class WebhookSecrets:
             self._known = secrets
         if not self._known:
             self._learnt.clear()
-            log.warning("waiting for the webhook secret: %s", none)
-            return WAIT
+            return self._waiting(none)
         self._learnt.set()
+        self._said = ""
         return OFTEN
 
     def _unanswered(self, reason: str) -> float:
         if not self._known:
-            log.warning("waiting for the webhook secret: %s", reason)
-            return WAIT
+            return self._waiting(reason)
         log.warning("the known webhook secrets stay for now: %s", reason)
         return AGAIN
+
+    def _waiting(self, reason: str) -> float:
+        """Said once, until it is another reason."""
+        if reason != self._said:
+            log.warning("waiting for the webhook secret: %s", reason)
+        self._said = reason
+        return WAIT

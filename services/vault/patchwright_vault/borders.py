@@ -7,43 +7,52 @@ Where the server enforces no permissions, anybody could ask in anybody's name.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+
+import nats
 
 from patchwright_common.bus import AWAY
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.permissions import BORDER
+from patchwright_common.permissions import inbox
+from patchwright_common.service import ServiceSettings, seed_file
 
-if TYPE_CHECKING:
-    from nats.aio.client import Client
-
-REFUSAL_TIMEOUT = 3.0
+TIMEOUT = 3.0
 """Seconds in which a server that enforces permissions has said so."""
+FOREIGN = f"{inbox('runner')}.border.>"
+"""Replies to another service: no vault may hear them."""
 
 
-async def check_borders(client: Client) -> None:
+async def check_borders(settings: ServiceSettings) -> None:
     """Raises `Permanent` unless the server refuses what it must, `Retry` when it is away."""
-    before = client.last_error
+    refused = asyncio.Event()
+
+    async def note(error: Exception) -> None:
+        if FOREIGN.lower() in str(error).lower():
+            refused.set()
+
     try:
-        subscription = await client.subscribe(BORDER)
+        # A connection of its own: the refusal that is wanted would be logged as a fault.
+        client = await nats.connect(
+            settings.nats_urls,
+            nkeys_seed=seed_file(settings.nats_nkey_file),
+            inbox_prefix=inbox("vault"),
+            connect_timeout=int(TIMEOUT),
+            allow_reconnect=False,
+            error_cb=note,
+        )
         try:
-            await client.flush(timeout=int(REFUSAL_TIMEOUT))
-            async with asyncio.timeout(REFUSAL_TIMEOUT):
-                # The refusal comes after the answer to the flush.
-                while not _is_refusal(client.last_error, before):  # noqa: ASYNC110  no callback
-                    await asyncio.sleep(0.01)
+            await client.subscribe(FOREIGN)
+            await client.flush(timeout=int(TIMEOUT))
+            # The refusal comes after the answer to the flush.
+            await asyncio.wait_for(refused.wait(), TIMEOUT)
+        except TimeoutError:
+            if client.is_connected:
+                raise Permanent(
+                    "NATS does not keep the services apart: the vault could hear what is said to "
+                    "the runner. No secret was handed out.",
+                    advice="Start nats-server with deploy/nats/server.conf.",
+                ) from None
+            raise
         finally:
-            await subscription.unsubscribe()
-    except TimeoutError:
-        if client.is_connected:
-            raise Permanent(
-                "NATS does not keep the services apart: the vault could hear what is said to the "
-                "runner. No secret was handed out.",
-                advice="Start nats-server with deploy/nats/server.conf.",
-            ) from None
-        raise Retry("NATS went away while the vault looked at its permissions") from None
+            await client.close()
     except AWAY as error:
         raise Retry(f"NATS did not answer: {type(error).__name__}") from None
-
-
-def _is_refusal(error: Exception | None, before: Exception | None) -> bool:
-    return error is not before and BORDER.lower() in str(error).lower()

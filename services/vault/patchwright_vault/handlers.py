@@ -17,6 +17,7 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_common.requests import PREFIX, VERBS, allowed
 from patchwright_common.wire import Keypair, UnreadableError
 from patchwright_vault.audit import Ask, Audit, Grant
+from patchwright_vault.store import MissingError
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Handlers:
         self._answers = answers
         self._audit = audit
         self._transport = transport
+        self._absences: dict[tuple[str, str], str] = {}
 
     def attach(self, broker: NatsBroker) -> None:
         """Listen on every verb, sharing the work with other vaults."""
@@ -97,8 +99,7 @@ class Handlers:
             telemetry.fail("timeout")
             return Reply(error="the vault could not answer in time")
         except Retry as error:
-            log.warning("no %s for %s yet: %s", ask.verb, ask.caller, error.reason)
-            telemetry.fail(error.reason)
+            self._absent(ask, error.reason)
             return Reply(error=error.reason, retry_after=error.after)
         except Exception as error:
             log.exception("answering %s failed", ask.verb)
@@ -111,6 +112,10 @@ class Handlers:
             if not allowed(ask.caller, ask.verb):
                 raise Permanent(f"{ask.caller} may not ask the vault for {ask.verb}.")
             grant = await self._answers[ask.verb](ask)
+        except MissingError as error:
+            # What was never set is no refusal, and whoever waits for it asks for ever.
+            self._absent(ask, error.reason)
+            return Reply(error=error.reason, permanent=True)
         except Permanent as error:
             log.error("refused %s to %s: %s", ask.verb, ask.caller, error.reason)
             telemetry.fail(error.reason)
@@ -118,7 +123,16 @@ class Handlers:
             return Reply(error=error.reason, permanent=True)
         if ask.verb not in PUBLIC:
             await self._audit.given(ask, grant)
+        self._absences.pop((ask.caller, ask.verb), None)
         return Reply(value=grant.value, expires_at=grant.expires_at)
+
+    def _absent(self, ask: Ask, reason: str) -> None:
+        """Said once, until it is another reason or an answer: services ask every few seconds."""
+        key = (ask.caller, ask.verb)
+        level = logging.DEBUG if self._absences.get(key) == reason else logging.WARNING
+        self._absences[key] = reason
+        log.log(level, "no %s for %s yet: %s", ask.verb, ask.caller, reason)
+        telemetry.fail(reason)
 
 
 def parsed(kind: type[Body], ask: Ask) -> Body:

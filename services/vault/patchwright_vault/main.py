@@ -165,7 +165,7 @@ async def serve() -> None:
         connected("vault", settings) as service,
         httpx.AsyncClient(headers={"User-Agent": "patchwright"}) as outside,
     ):
-        await check_borders(service.bus.client)
+        await check_borders(settings)
         store = await open_store(service.bus, sealer, given)
         await _serve(settings, service, store, outside)
 

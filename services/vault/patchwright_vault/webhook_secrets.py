@@ -142,6 +142,7 @@ class WebhookSecrets:
         self._overlap = overlap
         self._lead = lead
         self._rotating = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     async def valid(self) -> tuple[list[str], float]:
         """The secrets that verify, newest first; and when the next one of them will not, or 0."""
@@ -203,7 +204,10 @@ class WebhookSecrets:
                 log.warning("former webhook secrets were not looked at: %s", error.reason)
             except Exception:
                 log.exception("looking for expired webhook secrets failed")
-            await asyncio.sleep(wait)
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
     async def _begun(self) -> Entry:
         """Store a new secret before the others; both verify from here on."""
@@ -244,6 +248,7 @@ class WebhookSecrets:
 
         changed = await self._store.change(WEBHOOK_SECRET, step)
         if changed:
+            self._changed.set()
             await self._announce(WEBHOOK_SECRET)
         return changed
 

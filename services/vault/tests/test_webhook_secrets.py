@@ -163,10 +163,13 @@ async def test_former_secret_expires_by_itself_and_ingest_is_told(tmp_path: Path
         reply = await vault.ask("ingest", "webhook-secret")
         assert len(json.loads(reply.value or "")) == 2
         assert 0 < reply.expires_at - time.time() <= 1.5
-        await asyncio.sleep(1.6)
+        notes = await vault.bus.client.subscribe(requests.CHANGED)
+        assert (await notes.next_msg(timeout=5)).data == b"webhook-secret"
+        assert time.time() >= reply.expires_at
         assert WEBHOOK_SECRET not in await valid(vault)
         again = await vault.ask("ingest", "webhook-secret")
         assert again.expires_at == 0
+        await vault.vault.line("a former webhook secret has expired")
 
 
 @pytest.mark.parametrize("fault", [{"status": 422}, {"status": 404}, {"status": 502},

@@ -34,11 +34,18 @@ TOKEN = "a token or assertion of the App"
 KINDS = (APP_KEY, SECRET, MODEL_KEY, KEY_KEY, SEED, TRANSPORT, MARK, TOKEN)
 
 
-def homes(root: Path) -> frozenset[Path]:
+def vault_key(stack: RunningStack) -> Path:
+    """Outside of the stack's folder: `HOME` of a test's stack is the folder around it."""
+    home = stack.folder.root.parent
+    return stack.folder.vault_key(home / ".local" / "state" / "patchwright")
+
+
+def homes(stack: RunningStack) -> frozenset[Path]:
     """Files where secrets belong: the operator's, and the memory of GitHub's own stand-in."""
-    own = (root / "demo.json", root / "model.key", root / "vault.key")
+    root = stack.folder.root
+    own = (root / "demo.json", root / "model.key", vault_key(stack))
     github = (root / "github" / "state.json", root / "github" / "state.draft")
-    seeds = (root / "identities" / f"{name}.nk" for name in IDENTITIES)
+    seeds = (stack.at.nkey(name) for name in IDENTITIES)
     return frozenset((*own, *github, *seeds))
 
 
@@ -47,7 +54,7 @@ async def canaries(stack: RunningStack) -> list[Canary]:
     root = stack.folder.root
     found = [Canary(MODEL_KEY, (root / "model.key").read_bytes().strip())]
     found += _of_app(json.loads((root / "demo.json").read_text()))
-    found += _keys((root / "vault.key").read_text())
+    found += _keys(vault_key(stack).read_text())
     found += [
         Canary(f"{SEED}: {name}", stack.at.nkey(name).read_bytes().strip()) for name in IDENTITIES
     ]
@@ -85,7 +92,7 @@ def _keys(text: str) -> Iterator[Canary]:
 async def _records(stack: RunningStack) -> list[Canary]:
     """What the vault made for itself, opened with its own code and key, as its own identity."""
     async with stack.nats("vault") as client:
-        keys = FileKeys(stack.folder.root / "vault.key")
+        keys = FileKeys(vault_key(stack))
         store = await Store.open(client.jetstream(timeout=10), Sealer(keys))
         app = json.loads(await store.get(GITHUB_APP))
         secrets = Secrets.read(await store.get(WEBHOOK_SECRET))

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.stack import RunningStack
+
 from .canaries import homes
 from .git_objects import objects, repositories
 from .places import (
@@ -23,7 +25,6 @@ from .places import (
     Place,
 )
 
-HOME = "home"
 KINDS = {
     re.compile("up.log$"): TERMINAL,
     re.compile("tmp(/|$)"): TEMPORARY,
@@ -37,9 +38,9 @@ KINDS = {
 """By the beginning of the path."""
 
 
-def files(root: Path) -> Iterator[Place]:
-    """`root` holds the stack's folder `home`, its TMPDIR `tmp`, and what its terminal showed."""
-    known = homes(root / HOME)
+def files(stack: RunningStack) -> Iterator[Place]:
+    """Beside the stack's folder `home` lie its TMPDIR `tmp` and what its terminal showed."""
+    root, known = stack.folder.root.parent, homes(stack)
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         kind = kind_of(path.relative_to(root))
@@ -49,8 +50,8 @@ def files(root: Path) -> Iterator[Place]:
                 yield Place(kind, name, path.read_bytes())
             except FileNotFoundError:
                 continue  # a file of a moment, such as NATS's drafts
-    yield from _spans(root / HOME / "traces.db")
-    yield from _unpacked(root / HOME)
+    yield from _spans(stack.folder.root / "traces.db")
+    yield from _unpacked(stack.folder.root)
 
 
 def kind_of(path: Path) -> str:

@@ -110,7 +110,7 @@ async def _everywhere(stack: RunningStack, watch: Watch) -> AsyncIterator[Place]
         yield place
     for place in watch.places.values():
         yield place
-    for place in await asyncio.to_thread(lambda: list(files(stack.folder.root.parent))):
+    for place in await asyncio.to_thread(lambda: list(files(stack))):
         yield place
     for place in await asyncio.to_thread(lambda: list(_seen_in_the_box(stack))):
         yield place
