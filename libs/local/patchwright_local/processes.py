@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -185,6 +186,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _die_with_parent() -> None:
-    """If the supervisor is killed outright, its children still stop (Linux alone has this)."""
+    """If the supervisor is killed outright, its children still stop (Linux alone has this).
+
+    From their first moment on they leave no core: what they are given may be secret.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

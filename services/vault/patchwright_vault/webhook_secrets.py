@@ -194,6 +194,7 @@ class WebhookSecrets:
     async def _keep_expiring(self) -> None:
         while True:
             wait = EXPIRY_INTERVAL
+            self._changed.clear()
             try:
                 await self.expire()
                 ends = (await self.valid())[1]
@@ -204,7 +205,6 @@ class WebhookSecrets:
                 log.warning("former webhook secrets were not looked at: %s", error.reason)
             except Exception:
                 log.exception("looking for expired webhook secrets failed")
-            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._changed.wait()

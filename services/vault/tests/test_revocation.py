@@ -158,7 +158,7 @@ async def test_note_that_names_no_job_is_passed_over(vault: Serving, ours: Token
 
 
 async def test_vault_that_stops_revokes_what_it_holds(vault: Serving, ours: TokenRequest) -> None:
-    """The last test: the vault is gone."""
+    """The vault is gone after this one."""
     tokens = [await vault.token(caller, ours) for caller in ("runner", "publisher")]
     tokens.append(await vault.token("triage", ours.model_copy(update={"job_id": ""})))
     assert await vault.vault.stop() == 0
@@ -167,6 +167,7 @@ async def test_vault_that_stops_revokes_what_it_holds(vault: Serving, ours: Toke
 
 
 async def test_vault_stops_in_time_when_github_hangs(vault: Serving, ours: TokenRequest) -> None:
+    await vault.vault.stop()
     async with program("patchwright-vault", environment=vault.environment) as second:
         await second.line(READY)
         for _ in range(3):

@@ -24,7 +24,7 @@ from . import requests_of_the_vault
 from .canaries import canaries
 from .looking import exploring
 
-TIME_LIMIT = 60.0
+TIME_LIMIT = 90.0
 """Seconds for one story."""
 WRITING = issue_with_script(
     {"tools": [bash("echo new > new.txt")]}, {"text": "A file is new."}, words="Write a file."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
@@ -59,10 +58,11 @@ async def _messages(stack: RunningStack, js: JetStreamContext, name: str) -> lis
     whole: defaultdict[str, bytearray] = defaultdict(bytearray)
     places = []
     for one in filter(None, found):
-        head = f"{one.subject}\n{json.dumps(one.headers or {})}\n".encode()
-        raw = "\n".join((one.headers or {}).values()).encode()
+        # Values that are not ASCII are objects of `email.header`.
+        headers = "\n".join(f"{key}: {value}" for key, value in (one.headers or {}).items())
         data = one.data or b""
-        places.append(Place(_kind(name), f"{name} {one.subject}", head + raw + b"\n" + data))
+        whole_message = f"{one.subject}\n{headers}\n\n".encode() + data
+        places.append(Place(_kind(name), f"{name} {one.subject}", whole_message))
         if name.startswith("OBJ_"):
             whole[one.subject or ""] += data
     for subject, content in whole.items():

@@ -15,6 +15,9 @@ from .crashing import core_limit, cores, crash, dumps_lie_beside
 from .needles import Search
 from .searching import Searched
 
+# The first test of each stack waits for the whole run.
+pytestmark = pytest.mark.timeout(600)
+
 LEAKS = {
     "a token in a log line": (places.LOGS, "home/logs/runner.log", TOKEN),
     "a token on the terminal": (places.TERMINAL, "up.log", TOKEN),

@@ -32,6 +32,9 @@ from .looking import LOOKS
 from .needles import Canary, Search
 from .searching import Searched
 
+# The first test of each stack waits for the whole run.
+pytestmark = pytest.mark.timeout(600)
+
 EVERYWHERE = (
     places.STREAMS,
     places.BUCKETS,
