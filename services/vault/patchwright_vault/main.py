@@ -186,7 +186,7 @@ async def _serve(
     )
     claims = await Claims.open(bus.js)
     revocation = Revocation(bus, claims, app, holdings, grace=settings.token_grace)
-    verbs = Verbs(store, minter, Jobs(bus), register, webhook_secrets, _facts(settings, app))
+    verbs = Verbs(store, minter, Jobs(bus), webhook_secrets, _facts(settings, app))
     transport = await transport_key(store)
     answers = {
         **verbs.answers(),

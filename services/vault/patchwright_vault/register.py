@@ -1,7 +1,8 @@
 """Where the App is installed, as GitHub's webhooks tell it.
 
-The register is a help and GitHub is the truth: an installation that is not in it is not
-refused. Webhooks come late, twice and in the wrong order, so what happened is compared by
+It decides which tokens leave circulation, and nothing else: whether a token can be had,
+GitHub says. So neither a webhook that was lost nor one that was forged locks anybody
+out. Webhooks come late, twice and in the wrong order, so what happened is compared by
 GitHub's own times, and an installation that was deleted stays so: its id is never used
 again (a new installation gets a new one).
 """
@@ -38,8 +39,6 @@ REPOSITORY_LIMIT = 5000
 """Repositories in a record, which must fit into a message. The list is for people."""
 FORGET_AFTER = PW_GITHUB.max_age + 24 * 3600.0
 """Seconds after a deletion: no delivery from before it can come any more."""
-GONE = "The App was uninstalled from this account."
-SUSPENDED = "The App's installation is suspended."
 
 
 class Registered(BaseModel):
@@ -206,14 +205,6 @@ class Register:
         self._store = store
         self._holdings = holdings
         self._announce = announce
-
-    async def check(self, installation_id: int) -> None:
-        """Raises `Permanent` for an installation that is known to be gone or suspended."""
-        record = await self.find(installation_id)
-        if record is not None and record.deleted:
-            raise Permanent(GONE)
-        if record is not None and record.suspended:
-            raise Permanent(SUSPENDED)
 
     async def find(self, installation_id: int) -> Registered | None:
         """What is known of it."""

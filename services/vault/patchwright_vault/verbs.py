@@ -14,7 +14,6 @@ from patchwright_vault.handlers import Answer, parsed
 from patchwright_vault.holdings import Purpose
 from patchwright_vault.jobs import Jobs
 from patchwright_vault.marks import mark, mark_key
-from patchwright_vault.register import Register
 from patchwright_vault.store import MODEL_KEY, TRANSPORT_KEY, Store
 from patchwright_vault.tokens import Minter
 from patchwright_vault.webhook_secrets import WebhookSecrets
@@ -30,7 +29,6 @@ class Verbs:
     store: Store
     minter: Minter
     jobs: Jobs
-    register: Register
     webhook_secrets: WebhookSecrets
     facts: Facts
 
@@ -47,7 +45,6 @@ class Verbs:
     async def _token(self, ask: Ask) -> Grant:
         request = parsed(TokenRequest, ask)
         await self.jobs.check_token(ask, request)
-        await self.register.check(request.installation_id)
         purpose = Purpose(
             ask.caller, request.job_id, request.installation_id, request.repository_id
         )
