@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from harness.stack import RunningStack
 from patchwright_common import flow
+from patchwright_common.bus import Bus
+from patchwright_common.claims import Claims, Outcome
+from patchwright_common.credentials import Vault
+from patchwright_common.errors import Permanent
 from patchwright_local.demo import BODY, TITLE
 from patchwright_local.replay import replay
+from patchwright_publisher.results import token_request
 
 EVENTS = sorted({flow.route_of(c).prefix for c in flow.consumers() if "evt" in c.subjects[0]})
 
@@ -62,6 +68,41 @@ async def test_event_sent_again_changes_nothing(
     await _idle(stack)
 
     assert await _looks(stack, finished) == before
+
+
+async def test_events_of_a_job_that_ended_long_ago_change_nothing_and_fail_nothing(
+    stack: RunningStack,
+) -> None:
+    """The vault gives no token for it any more, so nobody may need one."""
+    number = await stack.ask(TITLE, BODY)
+    job_id = (await stack.settled(number))["job_id"]
+    async with stack.nats("publisher") as client:
+        claims, bus = await Claims.open(client.jetstream(timeout=5)), Bus(client)
+        await claims.change(f"outcome.{job_id}", Outcome, _a_day_ago)
+        request = token_request(await bus.job(job_id))
+        with pytest.raises(Permanent, match="has ended"):
+            await Vault(bus, "publisher").token(request)
+    before, letters = await _looks(stack, number), await _letters(stack)
+
+    for sequence, subject in await stack.events(number):
+        if ".grant." not in subject:
+            await replay(stack.at.nats_url, stack.at.nkey(), "events", sequence, as_new=False)
+    await _idle(stack)
+
+    assert await _looks(stack, number) == before
+    assert await _letters(stack) == letters
+    assert not [name for _, name in await stack.events(number) if ".job.failed." in name]
+
+
+def _a_day_ago(outcome: Outcome | None) -> Outcome:
+    assert outcome is not None
+    assert outcome.reported_at is not None
+    return outcome.model_copy(update={"reported_at": outcome.reported_at - timedelta(days=1)})
+
+
+async def _letters(stack: RunningStack) -> int:
+    async with stack.nats() as client:
+        return int((await client.jetstream(timeout=5).stream_info("PW_DLQ")).state.messages)
 
 
 async def test_delivery_sent_as_it_was_makes_no_second_result(

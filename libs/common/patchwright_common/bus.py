@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 from nats.js import api
@@ -23,11 +24,14 @@ from pydantic import ValidationError
 from patchwright_common import telemetry
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import Event, JobRequested
-from patchwright_common.flow import JOB_REQUESTED, Bucket, Route, Stream
+from patchwright_common.flow import JOB_REQUESTED, Bucket, Route, Stream, writers
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+    from nats.js.api import RawStreamMsg
     from nats.js.object_store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0
 """Seconds for one exchange with the server."""
@@ -37,8 +41,14 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 """JetStream's error codes when an expected last sequence does not hold."""
 AWAY = (nats.errors.Error, TimeoutError, OSError)
 """What nats-py raises when the server is not there, or not itself."""
+RECORD_LIMIT = 100
+"""Messages on a job's subject that are looked through for its record."""
+RECORD_TRIES = 10
+"""How often a record is tried to be put behind what came onto its subject meanwhile."""
 OWN_HEADERS = 512
 """Bytes that `publish` and nats-py add: trace context, message id, expectations."""
+EXPECTED = str(api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
+"""What only somebody who publishes with `once` writes: the server's own messages lack it."""
 CHANGED = "The stored data of this request was changed on the way."
 
 
@@ -58,12 +68,14 @@ class Bus:
         message_id: str,
         headers: dict[str, str] | None = None,
         once: bool = False,
+        behind: int = 0,
         timeout: float = TIMEOUT,
     ) -> int | None:
         """Store a message and return its stream sequence.
 
         With `once` the subject takes a single message for as long as the stream
-        keeps it: None when it is already there. Raises `Retry` when the server
+        keeps it: None when it is already there. `behind` is the sequence of the
+        subject's last message that does not count for this. Raises `Retry` when the server
         did not confirm, in which case the message may or may not be stored, and
         `Permanent` when it is larger than the server takes.
         """
@@ -78,23 +90,39 @@ class Bus:
         name = f"publish {route.prefix.removeprefix('pw.').removeprefix('evt.')}"
         with telemetry.span(name, kind=SpanKind.PRODUCER, attributes=attributes):
             sent = {**(headers or {}), **telemetry.inject()}
-            if message_id:
-                sent[api.Header.MSG_ID] = message_id
             if once:
-                sent[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
-            try:
-                ack = await self.js.publish(
-                    subject, body, timeout=timeout, stream=route.stream.name, headers=sent
-                )
-            except APIError as error:
-                if once and error.err_code in WRONG_LAST_SEQUENCE:
-                    return None
-                raise Retry(
-                    f"{route.stream.name} refused a message: {error.description}"
-                ) from error
-            except AWAY as error:
-                raise Retry(f"no confirmation from {route.stream.name}: {error!r}") from error
-        return int(ack.seq)
+                sent[EXPECTED] = str(behind)
+            named = {**sent, api.Header.MSG_ID: message_id} if message_id else sent
+            ack = await self._send(route, subject, body, named, timeout)
+            if ack and ack.duplicate and not await self._is_ours(route, subject, ack.seq):
+                log.error("%s was sent under an id that another subject had used", subject)
+                ack = await self._send(route, subject, body, sent, timeout)
+        return int(ack.seq) if ack else None
+
+    async def _send(
+        self, route: Route, subject: str, body: bytes, headers: dict[str, str], timeout: float
+    ) -> api.PubAck | None:
+        """None when the subject's last message is not the expected one."""
+        try:
+            return await self.js.publish(
+                subject, body, timeout=timeout, stream=route.stream.name, headers=headers
+            )
+        except APIError as error:
+            if EXPECTED in headers and error.err_code in WRONG_LAST_SEQUENCE:
+                return None
+            raise Retry(f"{route.stream.name} refused a message: {error.description}") from error
+        except AWAY as error:
+            raise Retry(f"no confirmation from {route.stream.name}: {error!r}") from error
+
+    async def _is_ours(self, route: Route, subject: str, sequence: int) -> bool:
+        """Whether the message that ours is said to repeat has our subject.
+
+        Ids hold for a whole stream: whoever writes to it can use up those of the others.
+        """
+        if len(writers(route.stream)) == 1:
+            return True
+        message = await self._message(route.stream, seq=sequence)
+        return message is not None and message.subject == subject
 
     def fits(self, body: bytes, headers: dict[str, str] | None = None) -> bool:
         """Whether the server takes a message of this size.
@@ -106,7 +134,7 @@ class Bus:
         return len(body) + named + OWN_HEADERS <= self.client.max_payload
 
     async def emit(
-        self, route: Route, event: Event, *, step: str, once: bool = False
+        self, route: Route, event: Event, *, step: str, once: bool = False, behind: int = 0
     ) -> int | None:
         """Publish an event of a job. `step` names it within the job, for deduplication."""
         if not isinstance(event, route.payload or Event):
@@ -117,33 +145,23 @@ class Bus:
             event.model_dump_json().encode(),
             message_id="" if once else f"{event.job_id}:{step}",
             once=once,
+            behind=behind,
         )
 
     async def stored(self, stream: Stream, sequence: int) -> bytes | None:
         """The body of a stored message, or None when the stream no longer has it."""
-        try:
-            message = await self.js.get_msg(stream.name, seq=sequence)
-        except NotFoundError:
-            return None
-        except AWAY as error:
-            raise Retry(f"{stream.name} did not answer: {error!r}") from error
-        return message.data or b""
+        message = await self._message(stream, seq=sequence)
+        return None if message is None else message.data or b""
 
     async def job(self, job_id: str) -> JobRequested:
         """Triage's record of the job. Raises `Permanent` when there is none that can be read.
 
-        The first message on the subject is the record: triage publishes it with that
-        condition, and whatever came later is not.
+        The first message of triage on the subject is the record: it is published with
+        that condition, and whatever came later is not.
         """
-        subject = JOB_REQUESTED.subject(job_id)
-        try:
-            message = await self.js.get_msg(
-                JOB_REQUESTED.stream.name, seq=1, subject=subject, next=True
-            )
-        except NotFoundError as error:
-            raise Permanent("There is no record of this request.") from error
-        except AWAY as error:
-            raise Retry(f"{JOB_REQUESTED.stream.name} did not answer: {error!r}") from error
+        message, _ = await self._record(job_id)
+        if message is None:
+            raise Permanent("There is no record of this request.")
         try:
             record = JobRequested.model_validate_json(message.data or b"")
         except ValidationError:
@@ -151,6 +169,49 @@ class Bus:
         if record.job_id != job_id:
             raise Permanent("The record of this request names another one.")
         return record
+
+    async def record(self, job: JobRequested) -> bool:
+        """Publish triage's record of a job; False when it has one.
+
+        Raises `Permanent` when too much else is on its subject to find a record there.
+        """
+        behind = 0
+        for _ in range(RECORD_TRIES):
+            stored = await self.emit(JOB_REQUESTED, job, step="", once=True, behind=behind)
+            if stored is not None:
+                return True
+            message, behind = await self._record(job.job_id)
+            if message is not None:
+                return False
+        raise Retry("the place of this request's record changes all the time")
+
+    async def _record(self, job_id: str) -> tuple[RawStreamMsg | None, int]:
+        """The first message by triage, or None and the sequence of the last by the server.
+
+        Every service can let the server send its answers to any subject. They carry no
+        headers, and the other services may not write to the subject themselves.
+        """
+        subject, last = JOB_REQUESTED.subject(job_id), 0
+        for _ in range(RECORD_LIMIT):
+            message = await self._message(
+                JOB_REQUESTED.stream, seq=last + 1, subject=subject, next=True
+            )
+            if message is None or EXPECTED in (message.headers or {}):
+                return message, last
+            last = message.seq or 0
+        raise Permanent(
+            "The record of this request cannot be told from other messages.",
+            advice=f"Operators: look at the messages on `{subject}`, and who sent them.",
+        )
+
+    async def _message(self, stream: Stream, **which: Any) -> RawStreamMsg | None:
+        """A stored message, or None when there is none such."""
+        try:
+            return await self.js.get_msg(stream.name, **which)
+        except NotFoundError:
+            return None
+        except AWAY as error:
+            raise Retry(f"{stream.name} did not answer: {error!r}") from error
 
     async def put(self, bucket: Bucket, data: bytes) -> str:
         """Store `data` under its SHA-256 and return that in hex. Storing twice is harmless."""
@@ -165,13 +226,21 @@ class Bus:
                 await store.put(digest, data)
         return digest
 
-    async def get(self, bucket: Bucket, digest: str) -> bytes:
-        """The object with that SHA-256. Raises `Permanent` when it is gone or was changed."""
+    async def get(self, bucket: Bucket, digest: str, *, limit: int) -> bytes:
+        """The object with that SHA-256.
+
+        Raises `Permanent` when it is gone, was changed or has more than `limit` bytes.
+        """
         async with _object_errors(bucket):
             store = await self._objects(bucket)
             try:
                 info = await store.get_info(digest)
-                data = await self._pieces(bucket, info.nuid or "", info.size or 0)
+                size = info.size or 0
+                if size > limit:
+                    raise Permanent(
+                        f"The stored data of this request is larger than {limit // 2**20} MiB."
+                    )
+                data = await self._pieces(bucket, info.nuid or "", size)
             except NotFoundError as error:
                 raise Permanent("The stored data of this request is no longer there.") from error
             except BadObjectMetaError as error:

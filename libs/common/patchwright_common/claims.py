@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchwright_common.bus import AWAY
 from patchwright_common.errors import Overtaken, Retry
@@ -69,10 +69,20 @@ class Outcome(_Record):
 
 
 Record = TypeVar("Record", bound=BaseModel)
+"""Each kind needs a required field: every service can let the server write its answers, JSON
+with other fields, to any key, and that must not pass for an empty record."""
+
+
+class Unreadable(Retry):
+    """What is stored is no record, so nothing can be decided; it was left as it is."""
 
 
 class Claims:
-    """Typed access to the bucket. Every method raises `Retry` when NATS does not answer."""
+    """Typed access to the bucket.
+
+    Every method raises `Retry` when NATS does not answer, and `Unreadable` for a record
+    that is none of ours.
+    """
 
     def __init__(self, js: JetStreamContext, bucket: KeyValue) -> None:
         self._js = js
@@ -91,7 +101,7 @@ class Claims:
                 entry = await self._bucket.get(key)
             except KeyNotFoundError:
                 return None
-        return kind.model_validate_json(entry.value or b"")
+        return _parsed(key, kind, entry.value)
 
     async def change(
         self, key: str, kind: type[Record], step: Callable[[Record | None], Record]
@@ -102,7 +112,7 @@ class Claims:
                 try:
                     entry = await self._bucket.get(key)
                     revision: int = entry.revision or 0
-                    before = kind.model_validate_json(entry.value or b"")
+                    before = _parsed(key, kind, entry.value)
                 except KeyNotFoundError as missing:
                     # An operator's delete leaves a marker, and that has a revision.
                     revision = (missing.entry.revision if missing.entry else 0) or 0
@@ -203,6 +213,17 @@ class Claims:
         if len(found) >= LISTING_LIMIT:
             log.error("%s holds more %s records than can be listed", PW_CLAIMS.name, prefix)
         return found
+
+
+def _parsed(key: str, kind: type[Record], stored: bytes | None) -> Record:
+    """The record; what else is there is not quoted."""
+    try:
+        return kind.model_validate_json(stored or b"")
+    except ValidationError:
+        raise Unreadable(
+            f"{PW_CLAIMS.name} holds something else than a {kind.__name__} at {key}, and it was "
+            "left as it is; operators: look at who wrote it, then put the record right or delete it"
+        ) from None
 
 
 @asynccontextmanager

@@ -13,7 +13,15 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from patchwright_common import requests, wire
 from patchwright_common.errors import Permanent, Retry
@@ -26,7 +34,6 @@ EXPIRY_MARGIN = 300.0
 ANSWER_TIMEOUT = 15.0
 """Seconds that an asker waits."""
 UNREADABLE = "the vault's answer could not be read"
-_SECRETS = TypeAdapter(list[SecretStr])
 
 
 class Request(BaseModel):
@@ -94,6 +101,28 @@ class Reply(BaseModel):
     retry_after: float | None = None
 
 
+class WebhookSecret(BaseModel):
+    """One that verifies until its end. A vault of an earlier release tells the bare secret."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    secret: SecretStr
+    until: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """When it stops to verify, in seconds since the epoch; 0 for no end that is known."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"secret": value} if isinstance(value, str) else value
+
+    def verifies(self, now: float) -> bool:
+        """`now` in seconds since the epoch."""
+        return not 0 < self.until <= now
+
+
+_WEBHOOK_SECRETS = TypeAdapter(list[WebhookSecret])
+
+
 class Vault:
     """The vault as one identity sees it."""
 
@@ -108,11 +137,14 @@ class Vault:
             raise Retry("the vault's token is about to expire")
         return _value(reply)
 
-    async def webhook_secrets(self) -> list[SecretStr]:
-        """The secrets that verify at the moment, newest first; for ingest alone."""
+    async def webhook_secrets(self) -> list[WebhookSecret]:
+        """The secrets that verify at the moment, newest first; for ingest alone.
+
+        Whoever keeps them asks each one at each use whether it still `verifies`.
+        """
         reply = _value(await self.ask("webhook-secret"))
         try:
-            return _SECRETS.validate_json(reply.get_secret_value())
+            return _WEBHOOK_SECRETS.validate_json(reply.get_secret_value())
         except ValidationError:
             raise Retry(UNREADABLE) from None
 

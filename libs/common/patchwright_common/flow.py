@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from patchwright_common import events
 
 DAY = 24 * 3600.0
+DELIVERY_BYTES = 25 * 2**20
+"""GitHub sends no larger delivery.
+https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
 TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 """What may stand between two dots of a subject; GitHub's event names bring the underscore."""
 
@@ -138,7 +141,14 @@ PW_EVENTS = Stream(
     10 * 2**30,
     readers=("triage", "runner", "publisher", "vault"),
 )
-PW_DLQ = Stream("PW_DLQ", ("pw.dlq.>",), "messages that no retry could cure", 365 * DAY, 2**30)
+PW_DLQ = Stream(
+    "PW_DLQ",
+    ("pw.dlq.>",),
+    "messages that no retry could cure",
+    365 * DAY,
+    2**30,
+    readers=("triage", "runner", "publisher", "vault"),
+)
 
 STREAMS = (PW_GITHUB, PW_EVENTS, PW_DLQ)
 
@@ -331,6 +341,15 @@ ROUTES = (
 def route_of(consumer: Consumer) -> Route:
     """The route that `consumer` listens to; its name is its identity."""
     return next(r for r in ROUTES for c in r.consumers if c.name == consumer.name)
+
+
+def writers(stream: Stream) -> frozenset[str]:
+    """The services that publish to the stream.
+
+    Where there are several, each of them must be a reader too: message ids are one space
+    for all, so a writer looks whose message it is that its own is said to repeat.
+    """
+    return frozenset(p for route in ROUTES if route.stream == stream for p in route.producers)
 
 
 def consumers(service: str | None = None) -> Iterator[Consumer]:

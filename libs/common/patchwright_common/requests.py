@@ -29,6 +29,8 @@ class Verb:
     about: str
     public: bool = False
     """No secret is handed out, so no grant is recorded. Refusals always are."""
+    changes: bool = False
+    """Its grant is recorded before it takes effect: what cannot be recorded does not happen."""
 
 
 VERBS = (
@@ -41,11 +43,16 @@ VERBS = (
     Verb("redeliver", ("ingest",), "GitHub sends one delivery again"),
     Verb("key", (SETUP,), "the key to seal secrets to, on their way in"),
     Verb("list", (SETUP,), "which records there are; never a value"),
-    Verb("put", (SETUP,), "store a secret"),
-    Verb("delete", (SETUP,), "forget a secret"),
-    Verb("rotate", (SETUP,), "a new webhook secret, or a new key-encryption key"),
-    Verb("retire", (SETUP,), "forget what a rotation left valid"),
-    Verb("convert", (SETUP,), "turn a manifest's code into the App's credentials, and keep them"),
+    Verb("put", (SETUP,), "store a secret", changes=True),
+    Verb("delete", (SETUP,), "forget a secret", changes=True),
+    Verb("rotate", (SETUP,), "a new webhook secret, or a new key-encryption key", changes=True),
+    Verb("retire", (SETUP,), "forget what a rotation left valid", changes=True),
+    Verb(
+        "convert",
+        (SETUP,),
+        "turn a manifest's code into the App's credentials, and keep them",
+        changes=True,
+    ),
     Verb("check", (SETUP,), "try one part for real: webhook, token or model"),
 )
 

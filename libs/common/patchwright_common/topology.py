@@ -65,30 +65,43 @@ async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: in
 
 
 async def _ensure_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> str:
-    name, about = bucket.name, bucket.about
+    made = False
     try:
         if bucket.kind == "kv":
-            await js.key_value(name)
+            await js.key_value(bucket.name)
         else:
-            await js.object_store(name)
+            await js.object_store(bucket.name)
     except (BucketNotFoundError, NotFoundError):
-        if bucket.kind == "kv":
-            # Not `direct`: a follower may answer with the past, and claims decide by reads.
-            kv = api.KeyValueConfig(
-                bucket=name,
-                description=about,
-                history=bucket.history,
-                replicas=replicas,
-                direct=False,
-            )
-            await js.create_key_value(kv)
-        else:
-            objects = api.ObjectStoreConfig(
-                description=about, ttl=bucket.max_age or None, replicas=replicas
-            )
-            await js.create_object_store(name, config=objects)
-        return f"bucket {name} made"
-    return f"bucket {name} is there"
+        await _make_bucket(js, bucket, replicas)
+        made = True
+    if bucket.kind == "kv":
+        await _refuse_rollups(js, f"KV_{bucket.name}")
+    return f"bucket {bucket.name} {'made' if made else 'is there'}"
+
+
+async def _make_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> None:
+    name, about = bucket.name, bucket.about
+    if bucket.kind == "kv":
+        # Not `direct`: a follower may answer with the past, and claims decide by reads.
+        kv = api.KeyValueConfig(
+            bucket=name, description=about, history=bucket.history, replicas=replicas, direct=False
+        )
+        await js.create_key_value(kv)
+    else:
+        objects = api.ObjectStoreConfig(
+            description=about, ttl=bucket.max_age or None, replicas=replicas
+        )
+        await js.create_object_store(name, config=objects)
+
+
+async def _refuse_rollups(js: JetStreamContext, stream: str) -> None:
+    """A message with `Nats-Rollup: all` takes every other key away, whoever may write one.
+
+    nats-py always allows them, for `purge`, which nobody needs here.
+    """
+    config = (await js.stream_info(stream)).config
+    if config.allow_rollup_hdrs:
+        await js.update_stream(config.evolve(allow_rollup_hdrs=False))
 
 
 def _rules(config: api.ConsumerConfig) -> tuple[object, ...]:

@@ -63,4 +63,5 @@ async def _noted(notes: Subscription, record: str, due: float) -> bool:
         # A connection on its way to be closed answers at once, again and again.
         await asyncio.sleep(LOOK)
         return False
-    return note.data == record.encode()
+    # A stored message that somebody had delivered here keeps its own subject.
+    return note.subject == requests.CHANGED and note.data == record.encode()

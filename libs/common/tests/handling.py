@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.errors import NotFoundError
 
-from harness.nats import NatsServer
+from harness.nats import NatsServer, connected
 from patchwright_common.bus import Bus
 from patchwright_common.events import JobFailed, JobReadied, JobRequested, Repository
 from patchwright_common.flow import (
@@ -38,6 +38,20 @@ DEAD = f"pw.dlq.runner.job.readied.{JOB}"
 FAILED = f"pw.evt.job.failed.{JOB}"
 
 Act = Callable[[Delivery], Awaitable[None]] | Exception | None
+
+
+async def answer_onto(nats: NatsServer, stream: str, subject: str, *, times: int = 1) -> None:
+    """Let the server answer ingest onto a subject of that stream, to which ingest may not write."""
+    async with connected(nats.url) as client, nats.known_as("ingest") as ingest:
+        js = client.jetstream(timeout=5)
+        before = (await js.stream_info(stream)).state.last_seq
+        for _ in range(times):
+            question = "$JS.API.STREAM.INFO.OBJ_PW_DELIVERIES"
+            await ingest.client.publish(question, b"", reply=subject)
+        await ingest.client.flush()
+        async with asyncio.timeout(10):
+            while (await js.stream_info(stream)).state.last_seq < before + times:
+                await asyncio.sleep(0.01)
 
 
 class Script:

@@ -11,20 +11,25 @@ import pytest
 
 from harness.nats import NatsServer
 from patchwright_common import telemetry
-from patchwright_common.bus import Bus
+from patchwright_common.bus import EXPECTED, RECORD_LIMIT, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JobFinished, JobReadied
 from patchwright_common.flow import (
+    DEAD_LETTER,
     DELIVERY_RECEIVED,
+    JOB_FINISHED,
     JOB_READIED,
     JOB_REQUESTED,
     PW_CHANGES,
     PW_EVENTS,
+    Route,
 )
 
-from .handling import JOB, paused, requested
+from .handling import JOB, answer_onto, paused, requested
 
 MIB = 2**20
+TRIAGES = {EXPECTED: "0"}
+"""By what triage's records are known."""
 
 
 async def test_published_message_is_stored_byte_for_byte_with_its_headers(bus: Bus) -> None:
@@ -50,6 +55,26 @@ async def test_same_message_id_is_stored_once(bus: Bus) -> None:
     other = await bus.emit(JOB_READIED, event, step="b")
     assert first == again
     assert other == (first or 0) + 1
+
+
+@pytest.mark.parametrize(
+    ("service", "route", "tokens", "others"),
+    [
+        ("publisher", JOB_FINISHED, (JOB,), f"pw.evt.job.started.{JOB}"),
+        ("triage", DEAD_LETTER, ("triage", "a", "b", "none"), "pw.dlq.runner.a.b.none"),
+    ],
+    ids=["event", "dead letter"],
+)
+async def test_message_whose_id_another_service_used_up_is_stored_all_the_same(
+    nats: NatsServer, service: str, route: Route, tokens: tuple[str, ...], others: str
+) -> None:
+    """Ids hold for the whole stream and can be guessed."""
+    async with nats.known_as("runner") as runner:
+        await runner.js.publish(others, b"x", headers={"Nats-Msg-Id": "guessed"})
+    async with nats.known_as(service) as bus:
+        sequence = await bus.publish(route, tokens, b"real", message_id="guessed")
+        assert sequence is not None
+        assert await bus.stored(route.stream, sequence) == b"real"
 
 
 async def test_second_message_on_a_subject_that_takes_one_is_refused(bus: Bus) -> None:
@@ -152,11 +177,57 @@ async def test_job_without_a_record_is_permanent(bus: Bus) -> None:
 
 
 async def test_job_with_a_malformed_record_is_permanent_and_unquoted(bus: Bus) -> None:
-    await bus.js.publish(JOB_REQUESTED.subject(JOB), b'{"job_id": "ghp_Zq7"}')
+    await bus.js.publish(JOB_REQUESTED.subject(JOB), b'{"job_id": "ghp_Zq7"}', headers=TRIAGES)
     with pytest.raises(Permanent, match="malformed") as caught:
         await bus.job(JOB)
     assert "ghp_Zq7" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+async def test_answers_of_the_server_on_a_jobs_subject_are_not_its_record(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """Whoever asks the server something chooses the subject of the answer."""
+    await answer_onto(nats, "PW_EVENTS", JOB_REQUESTED.subject(JOB), times=3)
+    with pytest.raises(Permanent, match="no record"):
+        await bus.job(JOB)
+    assert await bus.record(requested())
+    assert await bus.job(JOB) == requested()
+
+
+async def test_record_behind_other_messages_is_written_once(nats: NatsServer, bus: Bus) -> None:
+    await answer_onto(nats, "PW_EVENTS", JOB_REQUESTED.subject(JOB), times=2)
+    made = await asyncio.gather(*(bus.record(requested()) for _ in range(20)))
+    assert made.count(True) == 1
+    assert (await bus.js.stream_info("PW_EVENTS")).state.messages == 3
+
+
+async def test_first_record_of_two_is_the_one_that_counts(bus: Bus) -> None:
+    assert await bus.record(requested())
+    other = requested().model_copy(update={"title": "another"})
+    body = other.model_dump_json().encode()
+    await bus.js.publish(JOB_REQUESTED.subject(JOB), body, headers={**TRIAGES, EXPECTED: "1"})
+    assert await bus.job(JOB) == requested()
+    assert not await bus.record(other)
+
+
+async def test_replayed_record_takes_nothings_place(bus: Bus) -> None:
+    """Operators send it again without the server's headers."""
+    body = requested().model_dump_json().encode()
+    await bus.record(requested())
+    await bus.js.publish(JOB_REQUESTED.subject(JOB), body, stream="PW_EVENTS")
+    assert await bus.job(JOB) == requested()
+    assert not await bus.record(requested())
+
+
+async def test_subject_that_is_full_of_other_messages_is_permanent(
+    nats: NatsServer, bus: Bus
+) -> None:
+    await answer_onto(nats, "PW_EVENTS", JOB_REQUESTED.subject(JOB), times=RECORD_LIMIT)
+    with pytest.raises(Permanent, match="cannot be told"):
+        await bus.job(JOB)
+    with pytest.raises(Permanent, match="cannot be told"):
+        await bus.record(requested())
 
 
 async def test_stored_message_is_read_by_its_sequence(bus: Bus) -> None:
@@ -175,7 +246,7 @@ async def test_silent_server_is_a_retry_for_every_question(
         "job": lambda: bus.job(JOB),
         "stored": lambda: bus.stored(PW_EVENTS, 1),
         "put": lambda: bus.put(PW_CHANGES, b"x"),
-        "get": lambda: bus.get(PW_CHANGES, "ab" * 32),
+        "get": lambda: bus.get(PW_CHANGES, "ab" * 32, limit=MIB),
         "request": lambda: bus.request("pw.rpc.vault.test.token", b"", timeout=0.3),
     }
     async with paused(nats):
@@ -196,7 +267,7 @@ async def test_object_comes_back_by_its_digest(bus: Bus, size: int) -> None:
     data = os.urandom(size)
     digest = await bus.put(PW_CHANGES, data)
     assert digest == hashlib.sha256(data).hexdigest()
-    assert await bus.get(PW_CHANGES, digest) == data
+    assert await bus.get(PW_CHANGES, digest, limit=size) == data
 
 
 async def test_object_is_stored_once(bus: Bus) -> None:
@@ -206,9 +277,16 @@ async def test_object_is_stored_once(bus: Bus) -> None:
     assert (await bus.js.stream_info("OBJ_PW_CHANGES")).state.last_seq == before
 
 
+async def test_object_beyond_the_limit_is_refused(bus: Bus) -> None:
+    digest = await bus.put(PW_CHANGES, b"x" * (MIB + 1))
+    with pytest.raises(Permanent, match="larger than 1 MiB"):
+        await bus.get(PW_CHANGES, digest, limit=MIB)
+    assert len(await bus.get(PW_CHANGES, digest, limit=MIB + 1)) == MIB + 1
+
+
 async def test_missing_object_is_permanent(bus: Bus) -> None:
     with pytest.raises(Permanent, match="no longer there"):
-        await bus.get(PW_CHANGES, "ab" * 32)
+        await bus.get(PW_CHANGES, "ab" * 32, limit=MIB)
 
 
 async def test_object_under_anothers_digest_is_refused(bus: Bus) -> None:
@@ -216,7 +294,7 @@ async def test_object_under_anothers_digest_is_refused(bus: Bus) -> None:
     store = await bus.js.object_store(PW_CHANGES.name)
     await store.put(digest, b"another change")
     with pytest.raises(Permanent, match="changed on the way"):
-        await bus.get(PW_CHANGES, digest)
+        await bus.get(PW_CHANGES, digest, limit=MIB)
 
 
 async def test_object_whose_pieces_were_exchanged_is_refused(bus: Bus) -> None:
@@ -226,14 +304,14 @@ async def test_object_whose_pieces_were_exchanged_is_refused(bus: Bus) -> None:
     await bus.js.purge_stream(f"OBJ_{PW_CHANGES.name}", subject=pieces)
     await bus.js.publish(pieces, b"another change......")
     with pytest.raises(Permanent, match="changed on the way"):
-        await bus.get(PW_CHANGES, digest)
+        await bus.get(PW_CHANGES, digest, limit=MIB)
 
 
 async def test_storing_again_mends_an_object_that_was_exchanged(bus: Bus) -> None:
     data = b"the reviewed change"
     store = await bus.js.object_store(PW_CHANGES.name)
     await store.put(hashlib.sha256(data).hexdigest(), b"another change")
-    assert await bus.get(PW_CHANGES, await bus.put(PW_CHANGES, data)) == data
+    assert await bus.get(PW_CHANGES, await bus.put(PW_CHANGES, data), limit=MIB) == data
 
 
 async def test_missing_bucket_is_a_retry(bus: Bus) -> None:

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from harness.nats import NatsServer
 from patchwright_common.bus import Bus
-from patchwright_common.claims import CONTENTION_LIMIT, Claims, Outcome
+from patchwright_common.claims import CONTENTION_LIMIT, Claims, Outcome, Unreadable
 from patchwright_common.errors import Overtaken, Retry
 
-from .handling import JOB, paused
+from .handling import JOB, answer_onto, paused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -124,6 +124,30 @@ async def test_record_with_fields_of_a_newer_version_is_read(bus: Bus, claims: C
     bucket = await bus.js.key_value("PW_CLAIMS")
     await bucket.put(f"outcome.{JOB}", b'{"kind": "answer", "sequence": 3, "mood": "good"}')
     assert await claims.outcome(JOB) == Outcome(kind="answer", sequence=3)
+
+
+class Listed(BaseModel):
+    """A record as the services have them: with a field that is always written."""
+
+    jobs: tuple[str, ...]
+
+
+@pytest.mark.parametrize("act", ["read", "change"])
+async def test_answer_of_the_server_in_place_of_a_record_is_a_retry_that_changes_nothing(
+    nats: NatsServer, bus: Bus, claims: Claims, act: str
+) -> None:
+    """Whoever asks the server something chooses the subject of the answer."""
+    await claims.change("queue.7-1", Listed, lambda _: Listed(jobs=(JOB,)))
+    await answer_onto(nats, "KV_PW_CLAIMS", "$KV.PW_CLAIMS.queue.7-1")
+    written = (await bus.js.stream_info("KV_PW_CLAIMS")).state.last_seq
+    acts: dict[str, Callable[[], Awaitable[object]]] = {
+        "read": lambda: claims.read("queue.7-1", Listed),
+        "change": lambda: claims.change("queue.7-1", Listed, lambda _: Listed(jobs=())),
+    }
+    with pytest.raises(Unreadable, match=r"something else than a Listed at queue\.7-1") as caught:
+        await acts[act]()
+    assert "io.nats" not in str(caught.value)
+    assert (await bus.js.stream_info("KV_PW_CLAIMS")).state.last_seq == written
 
 
 async def test_record_that_an_operator_deleted_can_be_written_again(

@@ -9,12 +9,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 from nats.aio.msg import Msg
+from pydantic import SecretStr
 
 from harness.nats import NatsServer
 from harness.nats import bus as connect
 from patchwright_common import wire
 from patchwright_common.bus import Bus
-from patchwright_common.credentials import Reply, Request, TokenRequest, Vault, sealed_reply
+from patchwright_common.credentials import (
+    Reply,
+    Request,
+    TokenRequest,
+    Vault,
+    WebhookSecret,
+    sealed_reply,
+)
 from patchwright_common.errors import Permanent, Retry
 
 REQUEST = TokenRequest(installation_id=3, repository_id=7, job_id="7-1-i-1")
@@ -58,10 +66,35 @@ async def test_each_secret_has_its_verb(bus: Bus) -> None:
     assert [s.rpartition(".")[2] for s, _ in asked] == ["model-key", "mark"]
 
 
-async def test_webhook_secrets_are_a_list(bus: Bus) -> None:
-    async with answering(bus, Reply(value='["new", "old"]')):
+@pytest.mark.parametrize(
+    ("value", "ends"),
+    [
+        ('[{"secret": "new", "until": 0}, {"secret": "old", "until": 7.5}]', [0, 7.5]),
+        ('["new", "old"]', [0, 0]),
+    ],
+    ids=["with ends", "of an earlier release"],
+)
+async def test_webhook_secrets_are_a_list(bus: Bus, value: str, ends: list[float]) -> None:
+    async with answering(bus, Reply(value=value)):
         found = await Vault(bus, "ingest").webhook_secrets()
-    assert [secret.get_secret_value() for secret in found] == ["new", "old"]
+    assert [one.secret.get_secret_value() for one in found] == ["new", "old"]
+    assert [one.until for one in found] == ends
+    assert "old" not in repr(found)
+
+
+@pytest.mark.parametrize(("until", "now", "good"), [(0, 9, True), (9, 8.9, True), (9, 9, False)])
+def test_webhook_secret_verifies_until_its_end(until: float, now: float, good: bool) -> None:
+    secret = WebhookSecret(secret=SecretStr(SECRET), until=until)
+    assert secret.verifies(now) is good
+
+
+@pytest.mark.parametrize("until", ["NaN", "Infinity", "-1", "null", '"ghs_made_up"'])
+async def test_end_that_is_none_is_not_taken_for_no_end(bus: Bus, until: str) -> None:
+    value = f'[{{"secret": "{SECRET}", "until": {until}}}]'
+    async with answering(bus, Reply(value=value)):
+        with pytest.raises(Retry, match="could not be read") as caught:
+            await Vault(bus, "ingest").webhook_secrets()
+    assert SECRET not in str(caught.value)
 
 
 async def test_secret_on_its_way_in_is_readable_by_the_vault_alone(bus: Bus) -> None:

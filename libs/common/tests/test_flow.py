@@ -73,6 +73,12 @@ def test_names_follow_the_servers_advice() -> None:
         assert len(name) < 32
 
 
+def test_who_shares_a_stream_can_see_whose_message_an_id_belongs_to() -> None:
+    for stream in flow.STREAMS:
+        several = flow.writers(stream) if len(flow.writers(stream)) > 1 else set()
+        assert several <= set(stream.readers), stream.name
+
+
 def test_name_of_a_consumer_tells_its_service_entity_and_verb() -> None:
     for consumer in flow.consumers():
         route = flow.route_of(consumer)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, KeyNotFoundError, NotFoundError
 
 from harness.nats import NatsServer
 from patchwright_common import flow, topology
 from patchwright_common.bus import Bus
 from patchwright_common.errors import Retry
 
-from .handling import paused
+from .handling import JOB, paused
 
 TRIAGE = flow.TRIAGE_DELIVERY_RECEIVED
 
@@ -169,6 +169,33 @@ async def test_claims_are_read_from_the_leader_and_kept_for_ever(bus: Bus) -> No
     config = (await bus.js.stream_info("KV_PW_CLAIMS")).config
     assert not config.allow_direct
     assert not config.max_age
+
+
+@pytest.mark.parametrize("made", ["anew", "by an older version"])
+async def test_message_on_one_key_cannot_take_the_others_away(
+    nats: NatsServer, bus: Bus, made: str
+) -> None:
+    if made == "by an older version":
+        config = (await bus.js.stream_info("KV_PW_CLAIMS")).config
+        await bus.js.update_stream(config.evolve(allow_rollup_hdrs=True))
+        await topology.ensure(bus.js)
+    claims = await bus.js.key_value("PW_CLAIMS")
+    await claims.put(f"outcome.{JOB}", b"{}")
+    async with nats.known_as("runner") as runner:
+        with pytest.raises(APIError):
+            await runner.js.publish("$KV.PW_CLAIMS.claim.x", headers={"Nats-Rollup": "all"})
+    assert (await claims.get(f"outcome.{JOB}")).value == b"{}"
+
+
+async def test_keys_are_made_changed_and_deleted_without_rollups(bus: Bus) -> None:
+    claims = await bus.js.key_value("PW_CLAIMS")
+    revision = await claims.create("claim.x", b"1")
+    await claims.update("claim.x", b"2", revision)
+    await claims.delete("claim.x")
+    with pytest.raises(KeyNotFoundError):
+        await claims.get("claim.x")
+    await claims.create("claim.x", b"3")
+    assert (await claims.get("claim.x")).value == b"3"
 
 
 async def test_silent_server_is_not_taken_for_a_good_one(nats: NatsServer, bus: Bus) -> None:

@@ -46,20 +46,24 @@ class AppRecord(BaseModel):
         return json.dumps(self.model_dump() | {"private_key": self.private_key.get_secret_value()})
 
 
-def read_file(path: Path) -> str:
-    """The text in it. Raises `Permanent` without quoting any of it."""
+def read_file(path: Path, what: str = "") -> str:
+    """The text in it. Raises `Permanent` without quoting any of it.
+
+    `what` is the file's name in errors, where the path itself may be a secret by mistake.
+    """
+    what = what or f"The file {path}"
     try:
         with path.expanduser().open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise Permanent(f"The file {path} cannot be read: {error.strerror}.") from None
-    return _text(data, f"The file {path}")
+        raise Permanent(f"{what} cannot be read: {error.strerror}.") from None
+    return _text(data, what)
 
 
 def read_secret(name: str, file: Path | None) -> str:
     """From the file, from a pipe, or typed without being shown. Raises `Permanent`."""
     if file is not None and str(file) != "-":
-        return read_file(file)
+        return read_file(file, "What --file names")
     if file is not None or not sys.stdin.isatty():
         return _text(sys.stdin.buffer.read(SIZE_LIMIT + 1), "What came in")
     if name == GITHUB_APP:

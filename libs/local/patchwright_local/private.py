@@ -20,6 +20,7 @@ def is_secret(variable: str) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Mode 0600 from the first byte on."""
+    """Mode 0600 from the first byte on, also where there is a file already."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(text)

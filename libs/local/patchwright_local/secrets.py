@@ -17,18 +17,19 @@ from rich.table import Table
 
 from patchwright_common.credentials import AppFacts, Vault
 from patchwright_common.errors import Permanent, Retry
+from patchwright_common.service import keep_memory_private
 from patchwright_local.bringing import GITHUB_APP, NAMES, AppWords, as_app, read_secret
+from patchwright_local.quiet import QuietGroup
 from patchwright_local.vault_access import VaultAccess, administered
 
 app = typer.Typer(
+    cls=QuietGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="The secrets in the vault: which there are, and new ones. Values are never shown.",
 )
-What = Literal["webhook-secret", "key"]
+Rotating = Annotated[Literal["webhook-secret", "key"], typer.Argument(metavar="webhook-secret|key")]
 File = Annotated[Path | None, typer.Option(help="Read the value from it; - is standard input.")]
-_KEEP_QUIET = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Click would quote a secret that was given as an argument by mistake."""
 
 
 @app.command("list")
@@ -37,9 +38,8 @@ def list_() -> None:
     _with_vault(_show_records)
 
 
-@app.command("set", context_settings=_KEEP_QUIET)
-def set_(  # noqa: PLR0917  typer reads a command's options from its signature
-    context: typer.Context,
+@app.command("set")
+def set_(
     name: Annotated[str, typer.Argument(metavar="github-app|webhook-secret|model-key")],
     file: File = None,
     app_id: Annotated[str, typer.Option(help="With a private key: the App's id.")] = "",
@@ -50,7 +50,6 @@ def set_(  # noqa: PLR0917  typer reads a command's options from its signature
 
     github-app takes the App's private key; where it is known already, --app-id can be left out.
     """
-    _refuse_value(context)
     _check_name(name)
     words = AppWords(app_id=app_id, slug=slug, api_url=api_url)
 
@@ -65,26 +64,26 @@ def set_(  # noqa: PLR0917  typer reads a command's options from its signature
 
 
 @app.command()
-def rotate(what: Annotated[What, typer.Argument()]) -> None:
+def rotate(what: Rotating) -> None:
     """Make a new webhook secret, or a new key for the records; the old one stays valid."""
     _with_vault(lambda vault: _tell_facts(vault, "rotate", what))
 
 
 @app.command()
-def retire(what: Annotated[What, typer.Argument()]) -> None:
+def retire(what: Rotating) -> None:
     """Forget what a rotation left valid."""
     _with_vault(lambda vault: _tell_facts(vault, "retire", what))
 
 
-@app.command(context_settings=_KEEP_QUIET)
+@app.command()
 def delete(
-    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="github-app|webhook-secret|model-key")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Forget a secret. What needs it waits or fails until there is a new one."""
-    _refuse_value(context)
-    _check_name(name)
+    if name not in NAMES:
+        # What somebody else left in the bucket can be cleared away by the name that is listed.
+        _with_vault(lambda vault: _check_listed(vault, name))
     if not yes and not _confirmed(f"Delete {name} from the vault?"):
         typer.echo("Nothing was deleted. (--yes does not ask.)", err=True)
         raise typer.Exit(1)
@@ -123,23 +122,17 @@ async def _tell_facts(vault: Vault, verb: str, what: str) -> None:
             typer.echo(facts[name])
 
 
-def _refuse_value(context: typer.Context) -> None:
-    """Raises `typer.Exit`; what was given is not repeated."""
-    if context.args:
-        typer.echo(
-            "There are more words than were expected. If one of them is a secret: others may have "
-            "seen it on the command line, and the shell keeps it, so make a new one. Give it by "
-            "--file, or by a pipe, or type it when asked. Nothing was stored.",
-            err=True,
-        )
-        raise typer.Exit(2)
-
-
 def _check_name(name: str) -> None:
     """Raises `typer.Exit`; a name that is none may be a secret in the wrong place."""
     if name not in NAMES:
         typer.echo(f"The names are {', '.join(NAMES)}. Nothing was done.", err=True)
         raise typer.Exit(2)
+
+
+async def _check_listed(vault: Vault, name: str) -> None:
+    records = json.loads((await vault.ask("list")).value or "[]")
+    if name not in {record["name"] for record in records}:
+        _check_name(name)
 
 
 def _confirmed(question: str) -> bool:
@@ -161,6 +154,7 @@ def _with_vault(work: Callable[[Vault], Coroutine[Any, Any, None]]) -> None:
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Raises `typer.Exit` with what is wrong said, and no value in it."""
+    keep_memory_private()
     try:
         asyncio.run(work())
     except Permanent as error:

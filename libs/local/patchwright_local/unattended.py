@@ -17,6 +17,7 @@ from pydantic_settings import SettingsConfigDict
 
 from patchwright_common.credentials import AppFacts, Vault
 from patchwright_common.errors import PatchwrightError, Permanent, Retry
+from patchwright_common.service import keep_memory_private
 from patchwright_local.bringing import (
     GITHUB_APP,
     MODEL_KEY,
@@ -94,6 +95,7 @@ async def set_up(given: Given, show: Show) -> bool:
     Raises `Permanent` when there is no vault to ask or it does not answer, and what nats-py
     raises.
     """
+    keep_memory_private()
     secrets = given.secrets()
     async with administered(given) as vault:
         try:

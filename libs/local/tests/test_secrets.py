@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.nats import NatsServer
+from harness.nats import NatsServer, connected
 from patchwright_common.credentials import AppFacts
 from patchwright_common.errors import Permanent
 from patchwright_common.requests import SETUP
@@ -59,7 +59,7 @@ async def test_value_comes_from_a_file(terminal: Terminal) -> None:
     assert said.out == "webhook-secret: stored\n"
     absent = await terminal.secrets("set", "webhook-secret", "--file", "absent")
     assert absent.code == 1
-    assert absent.err == "The file absent cannot be read: No such file or directory.\n"
+    assert absent.err == "What --file names cannot be read: No such file or directory.\n"
 
 
 async def test_value_that_is_typed_is_not_shown(terminal: Terminal) -> None:
@@ -94,10 +94,27 @@ async def test_value_on_the_command_line_is_refused_and_not_repeated(terminal: T
         ("set", "model-key", f"--{CANARY}"),
         ("delete", CANARY),
         ("delete", "model-key", CANARY, "--yes"),
+        (CANARY,),
+        (CANARY, "set"),
+        (f"--{CANARY}",),
+        (f"--help={CANARY}",),
+        ("list", CANARY),
+        ("list", f"--file={CANARY}"),
+        ("rotate", CANARY),
+        ("rotate", "key", CANARY),
+        ("retire", CANARY),
+        ("delete", "model-key", f"--yes={CANARY}"),
     ):
         said = await terminal.secrets(*words)
         assert said.code == 2, words
-        assert said.err
+        assert said.err, words
+        assert CANARY not in said.all, words
+    for words in (
+        ("set", "model-key", "--file", CANARY),
+        ("set", "github-app", "--app-id", CANARY),
+    ):
+        said = await terminal.secrets(*words, stdin="none")
+        assert said.code == 1, words
         assert CANARY not in said.all, words
     assert "model-key" not in rows(await terminal.secrets("list"))
 
@@ -111,7 +128,7 @@ async def test_bad_value_is_told_in_a_line(terminal: Terminal) -> None:
     binary = terminal.folder / "binary"
     binary.write_bytes(b"\xff\xfe canary")
     said = await terminal.secrets("set", "model-key", "--file", str(binary))
-    assert said.err == f"The file {binary} is not text.\n"
+    assert said.err == "What --file names is not text.\n"
     binary.write_bytes(b"c" * 70_000)
     said = await terminal.secrets("set", "model-key", "--file", str(binary))
     assert "too large" in said.err
@@ -148,6 +165,20 @@ async def test_deleting_asks_first(terminal: Terminal) -> None:
     assert (said.code, said.out) == (0, "model-key: missing\n")
 
 
+async def test_what_others_left_in_the_bucket_is_told_and_cleared_away(
+    terminal: Terminal, nats: NatsServer
+) -> None:
+    async with connected(nats.url) as client:
+        await client.jetstream().publish("$KV.PW_VAULT.junk", b"not a record")
+    said = await terminal.secrets("rotate", "key")
+    assert said.code == 0, said.err
+    assert "'junk'" in said.out
+    assert "junk" in rows(await terminal.secrets("list"))
+    assert (await terminal.secrets("delete", "junk", "--yes")).out == "junk: deleted\n"
+    again = await terminal.secrets("delete", "junk", "--yes")
+    assert (again.code, "junk" in again.err) == (2, False)
+
+
 async def test_key_is_rotated_and_retired(terminal: Terminal) -> None:
     await terminal.secrets("set", "model-key", stdin=CANARY)
     said = await terminal.secrets("rotate", "key")
@@ -165,6 +196,7 @@ async def test_what_cannot_be_rotated_is_told(terminal: Terminal) -> None:
     assert "holds no webhook-secret" in said.err
     said = await terminal.secrets("rotate", "everything")
     assert said.code == 2
+    assert "webhook-secret|key" in said.err
 
 
 async def test_without_a_stack_it_says_how_to_reach_one(tmp_path: Path) -> None:
@@ -232,3 +264,41 @@ async def test_command_is_one_of_patchwrights(tmp_path: Path) -> None:
     said = await Terminal(tmp_path, {}).run(program, "secrets", "list")
     assert said.code == 1
     assert "No stack runs here" in said.err
+    said = await Terminal(tmp_path, {}).run(program, "secrets", CANARY)
+    assert said.code == 2
+    assert "patchwright secrets" in said.err
+    assert CANARY not in said.all
+
+
+async def test_group_alone_shows_its_help(tmp_path: Path) -> None:
+    for words in ((), ("--help",)):
+        said = await Terminal(tmp_path, {}).secrets(*words)
+        assert "Values are never shown" in said.all
+        assert "fits no command" not in said.all
+
+
+COMMANDS = {
+    "secrets": "run(look)",
+    "unattended": """
+try:
+    asyncio.run(set_up(Given(), print))
+except Permanent:
+    asyncio.run(look())
+""",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_memory_that_holds_secrets_is_in_no_crash_dump(tmp_path: Path, command: str) -> None:
+    code = f"""
+import asyncio, ctypes, resource, sys
+from patchwright_common.errors import Permanent
+from patchwright_local.secrets import run
+from patchwright_local.unattended import Given, set_up
+async def look():
+    dumpable = ctypes.CDLL(None).prctl(3) if sys.platform == "linux" else 0
+    print(dumpable, *resource.getrlimit(resource.RLIMIT_CORE))
+{COMMANDS[command]}
+"""
+    said = await Terminal(tmp_path, {}).run(sys.executable, "-c", code)
+    assert said.out == "0 0 0\n", said.all

@@ -19,7 +19,7 @@ class Attempts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    deliveries: tuple[tuple[str, ...], ...] = ()
+    deliveries: tuple[tuple[str, ...], ...]
 
     def of(self, delivery_id: str) -> int | None:
         """The attempt (from 1) that this delivery was counted to, if it was seen before."""
@@ -36,6 +36,10 @@ class Attempts(BaseModel):
     def renewed(self, delivery_id: str) -> Attempts:
         """Let the delivery begin a new attempt."""
         return Attempts(deliveries=(*self.deliveries, (delivery_id,)))
+
+
+NO_ATTEMPTS = Attempts(deliveries=())
+"""What there is before the first delivery."""
 
 
 def assign(
@@ -62,8 +66,8 @@ class Queue(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    waiting: tuple[str, ...] = ()
-    finished: tuple[str, ...] = ()
+    waiting: tuple[str, ...]
+    finished: tuple[str, ...]
 
     @property
     def head(self) -> str | None:
@@ -82,3 +86,7 @@ class Queue(BaseModel):
             return self
         waiting = tuple(job for job in self.waiting if job != job_id)
         return Queue(waiting=waiting, finished=(*self.finished, job_id))
+
+
+EMPTY = Queue(waiting=(), finished=())
+"""What there is before an issue's first job."""

@@ -8,20 +8,21 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from patchwright_common import telemetry
-from patchwright_common.bus import Bus
+from patchwright_common.bus import EXPECTED, Bus
 from patchwright_common.claims import Claims
-from patchwright_common.errors import Retry
+from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
+    NO_JOB,
     JobFinished,
     JobReadied,
     JobRequested,
     Remark,
     Repository,
 )
-from patchwright_common.flow import JOB_READIED, JOB_REQUESTED, PW_DELIVERIES
+from patchwright_common.flow import DELIVERY_BYTES, JOB_READIED, PW_DELIVERIES
 from patchwright_common.messaging import Delivery
 from patchwright_ingest.app import BODY_REFERENCE
-from patchwright_ingest.attempts import Attempts, Queue, assign
+from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
 
@@ -72,7 +73,7 @@ class Triage:
         event = delivery.subject.split(".")[2]
         body = delivery.body
         if digest := delivery.headers.get(BODY_REFERENCE.lower()):
-            body = await self._bus.get(PW_DELIVERIES, digest)
+            body = await self._bus.get(PW_DELIVERIES, digest, limit=DELIVERY_BYTES)
         trigger = find(event, read(body), mention=self._mention, label=self._label)
         if isinstance(trigger, Ignored):
             _ignore(trigger.reason)
@@ -88,11 +89,11 @@ class Triage:
 
     async def _attempt(self, trigger: Trigger, delivery_id: str, *, replay: bool) -> int:
         key = f"trigger.{trigger.key}"
-        before = await self._claims.read(key, Attempts) or Attempts()
+        before = await self._claims.read(key, Attempts) or NO_ATTEMPTS
         latest = await self._claims.outcome(f"{trigger.key}-{len(before.deliveries)}")
 
         def step(current: Attempts | None) -> Attempts:
-            if (current or Attempts()) != before:
+            if (current or NO_ATTEMPTS) != before:
                 raise Retry("another delivery of the same trigger is being counted", after=0.1)
             return assign(before, delivery_id, at=trigger.at, replay=replay, latest=latest)
 
@@ -121,12 +122,20 @@ class Triage:
             delivery_id=delivery_id,
             requested_at=datetime.now(UTC),
         )
-        created = await self._bus.emit(JOB_REQUESTED, requested, step="requested", once=True)
+        created = await self._bus.record(requested)
         log.info("job requested" if created else "the job is known already")
 
     async def on_requested(self, delivery: Delivery) -> None:
         """Queue the job behind the others of its issue, and let the first one run."""
-        job = delivery.read(JobRequested)
+        # Not its body: the server's answers to other services can come on this subject too.
+        try:
+            job = await self._bus.job(delivery.job_id or NO_JOB)
+        except Permanent as error:
+            if EXPECTED.lower() in delivery.headers:
+                raise
+            # The record comes as a message of its own, if it ever comes.
+            log.error("a message on %s is no record: %s", delivery.subject, error.reason)
+            return
         await self._ready(job, lambda queue: queue.with_job(job.job_id))
 
     async def on_finished(self, delivery: Delivery) -> None:
@@ -137,7 +146,7 @@ class Triage:
 
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
         key = f"queue.{job.repository.id}-{job.issue_number}"
-        queue = await self._claims.change(key, Queue, lambda before: change(before or Queue()))
+        queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
         if queue.head:
             # Published again each time: after a crash in between, nobody else would.
             await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-BODY_LIMIT = 25 * 1024 * 1024
-"""Bytes; GitHub sends no larger payload."""
+from patchwright_common.flow import DELIVERY_BYTES
+
+BODY_LIMIT = DELIVERY_BYTES
+"""GitHub sends no larger payload."""
 
 KEPT_HEADERS = (
     "content-type",

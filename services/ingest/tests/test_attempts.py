@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from pydantic import ValidationError
 
 from patchwright_common.claims import Outcome
-from patchwright_ingest.attempts import Attempts, Queue, assign
+from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -36,7 +38,7 @@ CIRCUMSTANCES = st.fixed_dictionaries(
 
 
 def test_first_delivery_begins_the_first_attempt() -> None:
-    assert assign(Attempts(), "a", at=START, replay=False, latest=None).of("a") == 1
+    assert assign(NO_ATTEMPTS, "a", at=START, replay=False, latest=None).of("a") == 1
 
 
 def test_second_delivery_joins_while_the_job_is_open() -> None:
@@ -98,12 +100,27 @@ def test_record_is_read_back_as_it_was_written(record: Attempts) -> None:
     assert Attempts.model_validate_json(record.model_dump_json()) == record
 
 
+@pytest.mark.parametrize("kind", [Attempts, Queue])
+def test_answer_of_the_server_is_no_empty_record(kind: type[Attempts | Queue]) -> None:
+    """Every service can let the server write one to any key."""
+    answer = b'{"type":"io.nats.jetstream.api.v1.stream_info_response","total":0,"state":{}}'
+    with pytest.raises(ValidationError):
+        kind.model_validate_json(answer)
+
+
+def test_records_of_older_versions_are_read() -> None:
+    queue = Queue.model_validate_json(b'{"waiting":["7-1-issue-1"],"finished":[]}')
+    assert queue == Queue(waiting=("7-1-issue-1",), finished=())
+    assert Queue.model_validate_json(b'{"waiting":[],"finished":[]}') == EMPTY
+    assert Attempts.model_validate_json(b'{"deliveries":[["a"]]}').of("a") == 1
+
+
 class AnIssuesQueue(RuleBasedStateMachine):
     """Jobs are requested and finished in any order, and every message may come again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = Queue()
+        self.queue = EMPTY
         self.order: list[str] = []
         self.done: set[str] = set()
 

@@ -135,6 +135,23 @@ async def test_closed_issue_makes_no_job(chain: Chain, place: Place) -> None:
     assert await place.requested(0) == []
 
 
+async def test_answers_of_the_server_on_a_jobs_subject_do_not_keep_it_from_being_requested(
+    chain: Chain, place: Place
+) -> None:
+    """Its id can be told beforehand, and whoever asks the server chooses the answer's subject."""
+    async with chain.paused("triage"):
+        number = await ask(place)
+        job_id = f"{place.id}-{number}-issue-1"
+        async with chain.nats.known_as("ingest") as ingest:
+            question = "$JS.API.STREAM.INFO.OBJ_PW_DELIVERIES"
+            await ingest.client.publish(question, b"", reply=f"pw.evt.job.requested.{job_id}")
+            await ingest.client.flush()
+    assert await place.readied() == [job_id]
+    assert (await chain.bus.job(job_id)).title == "Division is wrong"
+    await chain.quiet()
+    assert await place.readied() == [job_id]
+
+
 async def test_redelivery_by_github_makes_no_second_job(chain: Chain, place: Place) -> None:
     await ask(place)
     [job] = await place.requested()

@@ -23,6 +23,7 @@ from .chain import LISTENS, READY
 from .webhooks import ISSUE, headers, signature, stored
 
 OLD, NEW, FORGED = (secrets.token_hex(20) for _ in range(3))
+ENDED = '[{"secret": "one-that-ended-long-ago", "until": 1}]'
 PATIENCE = 15.0
 
 
@@ -95,6 +96,26 @@ async def test_both_verify_during_the_overlap_and_the_old_one_fails_after_it(
     await ingest.vault.note("webhook-secret")
     await ingest.becomes(OLD, 401)
     assert await ingest.status(NEW) == 202
+
+
+async def test_former_secret_ends_at_its_time_while_the_vault_is_away(ingest: Ingest) -> None:
+    ingest.vault.secrets(NEW, OLD, ends={OLD: time.time() + 4})
+    await ingest.vault.note("webhook-secret")
+    await ingest.program.line("verify now: 2")
+    del ingest.vault.replies["webhook-secret"]
+    assert await ingest.status(OLD) == 202
+    await ingest.becomes(OLD, 401)
+    assert await ingest.status(NEW) == 202
+
+
+async def test_last_secret_that_has_ended_leaves_none(ingest: Ingest) -> None:
+    ingest.vault.secrets(OLD, ends={OLD: time.time() + 1})
+    await ingest.vault.note("webhook-secret")
+    await ingest.becomes(OLD, 503)
+    assert (await ingest.http.get("/readyz")).status_code == 503
+    ingest.vault.secrets(NEW)
+    await ingest.vault.note("webhook-secret")
+    await ingest.becomes(NEW, 202)
 
 
 async def test_secret_that_nobody_told_of_verifies_at_its_first_delivery(ingest: Ingest) -> None:
@@ -188,7 +209,7 @@ async def test_other_records_are_no_reason_to_ask(ingest: Ingest) -> None:
     assert ingest.asks() == before + 1
 
 
-@pytest.mark.parametrize("value", ["[]", '[""]', "{", '{"a": 1}', "7"])
+@pytest.mark.parametrize("value", ["[]", '[""]', "{", '{"a": 1}', "7", '[{"secret": ""}]', ENDED])
 async def test_secret_with_which_anybody_could_sign_is_none(nats: NatsServer, value: str) -> None:
     async with connect(nats.url) as bus, scripted_vault(bus) as vault:
         vault.replies["webhook-secret"] = Reply(value=value)

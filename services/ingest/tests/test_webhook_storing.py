@@ -18,7 +18,7 @@ from harness.nats import nats_server
 from patchwright_common.bus import Bus
 from patchwright_common.flow import PW_DELIVERIES
 from patchwright_ingest.app import BODY_REFERENCE
-from patchwright_ingest.webhook import KEPT_HEADERS
+from patchwright_ingest.webhook import BODY_LIMIT, KEPT_HEADERS
 
 from .webhooks import ISSUE, Endpoint, endpoint, headers, padded, stored
 
@@ -192,7 +192,7 @@ async def test_twenty_megabytes_are_stored_by_reference(ingest: Endpoint, bus: B
     [message] = await stored(bus)
     assert message.subject == "pw.github.issues.opened.7"
     assert message.body == b""
-    assert await bus.get(PW_DELIVERIES, message.headers[BODY_REFERENCE]) == body
+    assert await bus.get(PW_DELIVERIES, message.headers[BODY_REFERENCE], limit=BODY_LIMIT) == body
 
 
 async def test_large_deliveries_leave_no_memory_behind(ingest: Endpoint) -> None:
@@ -211,4 +211,4 @@ async def test_large_deliveries_leave_no_memory_behind(ingest: Endpoint) -> None
 
 async def body_of(bus: Bus, body: bytes, kept: dict[str, str]) -> bytes:
     digest = kept.get(BODY_REFERENCE)
-    return await bus.get(PW_DELIVERIES, digest) if digest else body
+    return await bus.get(PW_DELIVERIES, digest, limit=BODY_LIMIT) if digest else body

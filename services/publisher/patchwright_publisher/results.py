@@ -31,7 +31,7 @@ from patchwright_common.flow import JOB_FINISHED, PW_CHANGES, PW_EVENTS
 from patchwright_git.remote import TokenRefusedError
 from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
-from patchwright_publisher.branch import Verified, verified
+from patchwright_publisher.branch import BUNDLE_BYTES, Verified, verified
 from patchwright_publisher.comment import OneComment
 from patchwright_publisher.github import GitHub, OpenSession, Posted
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
@@ -149,7 +149,7 @@ class Results:
 
     @asynccontextmanager
     async def _verified(self, job: JobRequested, event: ChangeProduced) -> AsyncIterator[Verified]:
-        bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256)
+        bundle = await self._bus.get(PW_CHANGES, event.bundle_sha256, limit=BUNDLE_BYTES)
         token = await self._token(job)
         try:
             async with verified(job, event, bundle, token=token) as change:

@@ -63,7 +63,7 @@ async def thread(scene: Scene, claims: Claims) -> AsyncIterator[Thread]:
 async def _forget(bus: Bus, thread: Thread) -> None:
     """As when the publisher was killed after GitHub took the comment."""
     bucket = await bus.js.key_value(PW_CLAIMS.name)
-    await bucket.purge(f"comment.{thread.job.job_id}")
+    await bucket.delete(f"comment.{thread.job.job_id}")
 
 
 async def test_comment_is_made_once_and_then_edited(thread: Thread) -> None:

@@ -303,13 +303,7 @@ async def test_answer_to_a_deleted_issue_ends_the_job(world: World) -> None:
 async def test_dead_letter_of_another_service_is_told_to_the_user(world: World) -> None:
     job = await world.job()
     consumer = flow.RUNNER_JOB_READIED
-    await world.bus.publish(
-        flow.JOB_READIED,
-        (job.id,),
-        b"{}",
-        message_id="",
-        headers={"traceparent": f"00-{job.trace}-00000000000000aa-01"},
-    )
+    await job.store(flow.JOB_READIED, b"{}")
     inbox = await world.bus.js.pull_subscribe_bind(consumer.name, stream="PW_EVENTS")
     [message] = await inbox.fetch(1, timeout=5)
 

@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
 from patchwright_common.bus import AWAY, Bus
-from patchwright_common.claims import Claim, Claims
+from patchwright_common.claims import Claim, Claims, Unreadable
 from patchwright_common.errors import Retry
 from patchwright_common.events import JobReadied
 from patchwright_common.flow import JOB_READIED, RUNNER_JOB_READIED
@@ -67,8 +65,8 @@ class Sweeper:
                 claim = await self._claims.claim(job_id)
                 if claim is None or not await self._is_lost(job_id, claim):
                     continue
-            except ValidationError:
-                log.error("the records of %s cannot be read", job_id)
+            except Unreadable as error:
+                log.error("%s is not swept: %s", job_id, error.reason)
                 continue
             log.warning("nobody drives %s any more: it is made ready again", job_id)
             again = JobReadied(job_id=job_id)

@@ -103,6 +103,14 @@ async def test_job_that_waits_for_its_next_attempt_is_left_alone(bus: Bus, claim
     assert await Sweeper(bus, claims, silence=0.0).sweep() == []
 
 
+async def test_job_with_an_unreadable_record_does_not_keep_the_others_from_being_swept(
+    bus: Bus, sweeper: Sweeper
+) -> None:
+    await (await bus.js.key_value("PW_CLAIMS")).put("claim.1-1-issue-1", b'{"type": "answer"}')
+
+    assert await sweeper.sweep() == [JOB]
+
+
 async def test_decided_job_is_left_alone(claims: Claims, sweeper: Sweeper) -> None:
     await claims.decide(JOB, Outcome(kind="answer", sequence=1, reported_at=datetime.now(UTC)))
 

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from patchwright_setup import app_step, later_steps
 from patchwright_setup.entrance import Entrance, missing
 from patchwright_setup.guard import Guard
-from patchwright_setup.page import Handler, Site, private
+from patchwright_setup.page import Handler, Site, UnreadableFormError, private
 
 
 def create_app(site: Site, *, listening: str) -> Starlette:
@@ -28,6 +28,15 @@ def create_app(site: Site, *, listening: str) -> Starlette:
         status = error.status_code if isinstance(error, HTTPException) else 400
         return site.message("That cannot be done here", "Nothing was changed.", status=status)
 
+    async def unreadable(_request: Request, _error: Exception) -> Response:
+        return site.message(
+            "This form could not be read",
+            "A part of it is larger than any of these forms can need, or it was cut off on its "
+            "way. Nothing was changed.",
+            status=400,
+            link=("/", "Go on with the set-up"),
+        )
+
     async def failed(_request: Request, _error: Exception) -> Response:
         return site.message(
             "Something went wrong in set-up itself",
@@ -39,7 +48,11 @@ def create_app(site: Site, *, listening: str) -> Starlette:
     return Starlette(
         routes=_routes(site),
         middleware=[Middleware(Guard, origin=site.public_url, hosts=hosts)],
-        exception_handlers={HTTPException: refused, Exception: failed},
+        exception_handlers={
+            HTTPException: refused,
+            UnreadableFormError: unreadable,
+            Exception: failed,
+        },
     )
 
 

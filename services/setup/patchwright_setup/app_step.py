@@ -16,6 +16,8 @@ from patchwright_setup.page import Visit, see
 
 log = logging.getLogger(__name__)
 
+ENTERED = ("owner", "organization", "name", "github", "webhook_url")
+"""The fields of the first form; a form that was not made by its page may lack any of them."""
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -37,7 +39,8 @@ async def ask(visit: Visit) -> Response:
     try:
         wanted = forms.wanted_app(visit.form)
     except forms.FormError as error:
-        return await visit.render("app.html", 422, entered=visit.form, problems=error.problems)
+        entered = {name: visit.form.get(name, "") for name in ENTERED}
+        return await visit.render("app.html", 422, entered=entered, problems=error.problems)
     visit.session.begin_registration(wanted)
     return see("/app/review")
 

@@ -13,6 +13,8 @@ from patchwright_setup import hosts
 
 NAME_MAX = 34
 """Characters; GitHub's limit for an App."""
+URL_MAX = 2000
+"""Characters; no proxy in front of ingest can be relied on to take more."""
 WEBHOOK_PATH = "/webhooks/github"
 """Where ingest listens."""
 SECRET_MIN = 16
@@ -133,7 +135,8 @@ def webhook_url(text: str, chosen_github: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host, parts = "", urlsplit("")
-    if not host or parts.scheme not in ("http", "https") or not text.isascii() or " " in text:
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if not host or parts.scheme not in ("http", "https") or not plain or len(text) > URL_MAX:
         raise ValueError("Enter a full address, like https://patchwright.example.com.")
     if parts.username or parts.password:
         raise ValueError("Leave the user and the password out: GitHub would show them.")
@@ -201,6 +204,8 @@ def _pem(text: str) -> str:
 def _webhook_secret(text: str) -> str:
     if len(text) < SECRET_MIN:
         raise ValueError(f"Enter the App's webhook secret; it needs {SECRET_MIN} characters.")
+    if not text.isprintable():
+        raise ValueError("A webhook secret is one line of plain characters. Copy it again.")
     return text
 
 

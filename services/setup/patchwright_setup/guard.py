@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 128 * 1024
 """Bytes; a private key has about two thousand."""
+LENGTH_DIGITS = 20
+"""Python raises an error for numbers of some thousands."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
@@ -72,7 +74,7 @@ class Guard:
         length = headers.get("content-length", "")
         if not length.isdecimal():
             return _refused(411, "A form has to say how long it is.")
-        if int(length) > BODY_LIMIT:
+        if len(length) > LENGTH_DIGITS or int(length) > BODY_LIMIT:
             return _refused(413, "That is more than any of these forms can need.")
         return None
 

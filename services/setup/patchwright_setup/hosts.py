@@ -6,6 +6,8 @@ import ipaddress
 from urllib.parse import quote, urlsplit
 
 CLOUD = "https://github.com"
+HOST_MAX = 253
+"""Characters of a name in DNS."""
 
 
 def web_address(text: str) -> str:
@@ -17,7 +19,11 @@ def web_address(text: str) -> str:
     port = "" if parts.port in (None, usual) else f":{parts.port}"
     if not host or parts.username or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("Enter an address like https://github.example.com, without a path.")
-    if not host.isascii() or not host.replace("-", "").replace(".", "").replace(":", "").isalnum():
+    if (
+        len(host) > HOST_MAX
+        or not host.isascii()
+        or not host.replace("-", "").replace(".", "").replace(":", "").isalnum()
+    ):
         raise ValueError("Enter an address like https://github.example.com.")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ValueError("The address must begin with https://, because secrets cross it.")

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from patchwright_common.errors import Permanent, Retry
@@ -23,6 +23,10 @@ COOKIE = "patchwright_setup"
 FIELDS_MAX = 20
 FIELD_LIMIT = 64 * 1024
 """Bytes."""
+
+
+class UnreadableFormError(Exception):
+    """It is malformed or too large, or was cut off."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,10 @@ def _unavailable(site: Site, request: Request, reason: str) -> Response:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields, each once. An upload that is no text counts as empty."""
+    """The fields; of one that comes twice the last. An upload that is no text counts as empty.
+
+    Raises `UnreadableFormError`.
+    """
     form: dict[str, str] = {}
     try:
         async with request.form(
@@ -176,13 +183,15 @@ async def read_form(request: Request) -> dict[str, str]:
         ) as fields:
             for name, value in fields.items():
                 form[name] = await _text(value)
-    except HTTPException:
-        return {}  # malformed: without its token it is refused
+    except (HTTPException, ClientDisconnect, ValueError):
+        # `ValueError` has all that is wrong with the character set that the sender names.
+        raise UnreadableFormError from None
     return form
 
 
 async def _text(value: UploadFile | str) -> str:
     if isinstance(value, str):
+        value.encode()  # some character sets make halves of characters, which nobody takes
         return value
     try:
         return (await value.read(FIELD_LIMIT)).decode()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
+from starlette.applications import Starlette
 
 from patchwright_common.bus import Bus
 from patchwright_common.credentials import Vault
@@ -26,6 +27,7 @@ class Pages:
     now: float = 1000.0
     finished: int = 0
     door: Door = field(init=False)
+    app: Starlette = field(init=False)
     visitor: Visitor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ async def pages(bus: Bus) -> AsyncIterator[Pages]:
             templates=environment(),
             finish=made.finish,
         )
-        app = create_app(site, listening="127.0.0.1:8083")
-        made.visitor = Visitor.of(app)
+        made.app = create_app(site, listening="127.0.0.1:8083")
+        made.visitor = Visitor.of(made.app)
         yield made
         await made.visitor.client.aclose()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,15 +19,12 @@ from patchwright_vault.accepting import accepted, check_name
 from patchwright_vault.audit import Ask, Grant
 from patchwright_vault.handlers import Answer, parsed
 from patchwright_vault.rotation import Retirement, Rotation, retire, rotate
-from patchwright_vault.store import GITHUB_APP, WEBHOOK_SECRET
-from patchwright_vault.webhook_secrets import OVERLAP, Entry, Secrets
+from patchwright_vault.store import CONVERSION, GITHUB_APP, WEBHOOK_SECRET
+from patchwright_vault.webhook_secrets import beside
 
 if TYPE_CHECKING:
     from patchwright_vault.store import Store
     from patchwright_vault.webhook_secrets import WebhookSecrets
-
-CONVERSION = "conversion"
-"""The record of a conversion (`conversion.py`) whose parts are not all in their places yet."""
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +129,9 @@ class Administration:
 
     async def _delete(self, ask: Ask) -> Grant:
         request = parsed(NameRequest, ask)
-        check_name(request.name)
+        # What lies there and is nothing of ours is the operator's to clear away.
+        if request.name not in await self._store.foreign():
+            check_name(request.name)
         deleted = await self._store.delete(request.name)
         await self._follow(request.name)
         return Grant("deleted" if deleted else "missing")
@@ -157,27 +155,6 @@ class Administration:
         return Grant(json.dumps(_secret_retired(await self._webhook_secrets.retire())))
 
 
-def beside(held: bytes | None, value: bytes) -> bytes:
-    """The record with an operator's own secret in front.
-
-    Those before it verify for the overlap: GitHub is given the new one by hand, earlier or
-    later than the vault.
-    """
-    secret, now = value.decode(), time.time()
-    entry = Entry(secret=secret, made_at=now)
-    if held is None:
-        return Secrets(entries=(entry,)).written()
-    before = Secrets.read(held).without_expired(now)
-    if before.entries and before.entries[0].secret == secret:
-        return held
-    former = tuple(
-        each.model_copy(update={"until": each.until or now + OVERLAP, "at_github": True})
-        for each in before.entries
-        if each.secret != secret
-    )
-    return before.model_copy(update={"entries": (entry, *former)}).written()
-
-
 @contextlib.contextmanager
 def _advice_told() -> Iterator[None]:
     """An answer has room for one text."""
@@ -196,13 +173,21 @@ def _key_rotated(done: Rotation) -> dict[str, Any]:
             f" `just secrets retire key` destroys version {versions}; backups of the records from "
             "before do not open then."
         )
-    return {**asdict(done), "detail": detail, "advice": advice}
+    return _with_strays(done, detail, advice)
 
 
 def _key_retired(done: Retirement) -> dict[str, Any]:
     versions = ", ".join(map(str, sorted(done.retired)))
     detail = f"Key version {versions} is destroyed." if versions else "There was no old key."
-    return {**asdict(done), "detail": f"{detail} {done.key_version} is in use."}
+    return _with_strays(done, f"{detail} {done.key_version} is in use.", "")
+
+
+def _with_strays(done: Rotation | Retirement, detail: str, advice: str) -> dict[str, Any]:
+    """Strays are quoted with what a terminal could obey written out."""
+    if done.strays:
+        detail += f" Left alone, as no record of the vault's: {', '.join(map(ascii, done.strays))}."
+        advice += " Find out who wrote to the vault's bucket; `delete` with the name clears it."
+    return {**asdict(done), "detail": detail, "advice": advice.strip()}
 
 
 def _secret_rotated(facts: dict[str, Any]) -> dict[str, Any]:

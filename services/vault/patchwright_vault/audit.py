@@ -1,4 +1,12 @@
-"""Who got what, for which job: an event for every grant and every refusal, never a value."""
+"""Who got what, for which job: an event for every grant and every refusal, never a value.
+
+What changes something (`Verb.changes`) is recorded before it takes effect: its grant says
+that it was asked for and allowed. A refusal after it says that it did not happen; with
+neither a refusal nor a change, it was tried and failed.
+
+A request that cannot be read has no event, only a line in the log: it names no job that
+could be believed, and whoever sends junk shall not fill the stream.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +64,7 @@ class Audit:
         self._bus = bus
 
     async def given(self, ask: Ask, grant: Grant) -> None:
-        """Before the answer leaves."""
+        """Before the answer leaves, and before anything is changed."""
         event = GrantGiven(
             job_id=ask.job_id or NO_JOB,
             caller=ask.caller,

@@ -49,7 +49,8 @@ class Bucket:
         """The record with its revision; None with that of the deletion, or 0, if there is none."""
         async with _errors():
             try:
-                entry = await self._values.get(name)
+                # Names that the library would refuse are listed too, and can be deleted.
+                entry = await self._values.get(name, validate_keys=False)
             except KeyNotFoundError as missing:
                 return None, missing.entry.revision or 0 if missing.entry else 0
         return entry.value or b"", entry.revision or 0

@@ -22,11 +22,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from patchwright_common.credentials import AppFacts
 from patchwright_common.errors import Permanent, Retry
 from patchwright_vault.accepting import accepted, api_address, checked_app, page_address
-from patchwright_vault.administration import CONVERSION, Changes, require_sealed
+from patchwright_vault.administration import Changes, require_sealed
 from patchwright_vault.audit import Ask, Grant
 from patchwright_vault.fetching import Answer, UnansweredError, fetch
 from patchwright_vault.handlers import parsed
-from patchwright_vault.store import GITHUB_APP, WEBHOOK_SECRET, GitHubApp, MissingError, Store
+from patchwright_vault.store import (
+    CONVERSION,
+    GITHUB_APP,
+    WEBHOOK_SECRET,
+    GitHubApp,
+    MissingError,
+    Store,
+)
 
 if TYPE_CHECKING:
     import httpx2 as httpx

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from faststream.exceptions import RejectMessage
 from faststream.nats import NatsBroker, NatsMessage
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ValidationError
@@ -14,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 from patchwright_common import telemetry
 from patchwright_common.credentials import Reply, Request, sealed_reply
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.requests import PREFIX, VERBS, allowed
+from patchwright_common.permissions import inbox
+from patchwright_common.requests import IDENTITIES, PREFIX, VERBS, allowed
+from patchwright_common.requests import subject as subject_of
 from patchwright_common.wire import Keypair, UnreadableError
 from patchwright_vault.audit import Ask, Audit, Grant
 from patchwright_vault.store import MissingError
@@ -26,6 +29,7 @@ ANSWER_TIMEOUT = 12.0
 CONCURRENT = 64
 """Requests of one verb at once: one slow installation must not hold up the others."""
 PUBLIC = frozenset(verb.name for verb in VERBS if verb.public)
+CHANGING = frozenset(verb.name for verb in VERBS if verb.changes)
 
 Answer = Callable[[Ask], Awaitable[Grant]]
 Body = TypeVar("Body", bound=BaseModel)
@@ -53,7 +57,11 @@ class Handlers:
             f"{PREFIX}.*.{verb}", queue="vault", decoder=_leave_encoded, max_workers=CONCURRENT
         )
         async def receive(message: NatsMessage) -> bytes:
-            caller = message.raw_message.subject.split(".")[3]
+            raw = message.raw_message
+            caller = caller_of(raw.subject, raw.reply, verb)
+            if caller is None:
+                log.error("ignored what came as a request for %s and is none", verb)
+                raise RejectMessage
             return await self.receive(caller, verb, message.body, dict(message.headers or {}))
 
     async def receive(self, caller: str, verb: str, data: bytes, headers: dict[str, str]) -> bytes:
@@ -74,6 +82,8 @@ class Handlers:
                     self._body(request, caller, verb),
                     sealed=bool(request.sealed),
                 )
+                # To some keys nothing can be sealed: who brings one could not read the answer.
+                sealed_reply(Reply(), request, caller, verb)
             except (ValidationError, UnreadableError):
                 log.error("%s asked for %s in a form that cannot be read", caller, verb)
                 telemetry.fail("unreadable")
@@ -111,6 +121,8 @@ class Handlers:
         try:
             if not allowed(ask.caller, ask.verb):
                 raise Permanent(f"{ask.caller} may not ask the vault for {ask.verb}.")
+            if ask.verb in CHANGING:
+                await self._audit.given(ask, Grant())
             grant = await self._answers[ask.verb](ask)
         except MissingError as error:
             # What was never set is no refusal, and whoever waits for it asks for ever.
@@ -121,7 +133,7 @@ class Handlers:
             telemetry.fail(error.reason)
             await self._audit.refused(ask, error.reason)
             return Reply(error=error.reason, permanent=True)
-        if ask.verb not in PUBLIC:
+        if ask.verb not in PUBLIC | CHANGING:
             await self._audit.given(ask, grant)
         self._absences.pop((ask.caller, ask.verb), None)
         return Reply(value=grant.value, expires_at=grant.expires_at)
@@ -133,6 +145,20 @@ class Handlers:
         self._absences[key] = reason
         log.log(level, "no %s for %s yet: %s", ask.verb, ask.caller, reason)
         telemetry.fail(reason)
+
+
+def caller_of(subject: str, reply: str, verb: str) -> str | None:
+    """Who asks, or None for a message that only looks like a request.
+
+    The server delivers a stored message to any subject that a puller names, and the
+    message keeps its own: what was not published here proves nothing about its sender.
+    And the asker chooses where the answer goes, which may not be where the vault writes
+    its own records or acknowledges its own messages.
+    """
+    caller = subject.removeprefix(f"{PREFIX}.").removesuffix(f".{verb}")
+    asked_here = subject == subject_of(caller, verb) and "." not in caller
+    inboxes = tuple(f"{inbox(name)}." for name in IDENTITIES)
+    return caller if asked_here and reply.startswith(inboxes) else None
 
 
 def parsed(kind: type[Body], ask: Ask) -> Body:

@@ -176,7 +176,7 @@ async def _serve(
     bus, changes = service.bus, Changes(service.bus)
     app, holdings = AppClient(store, outside, settings.github_api_url), Holdings()
     minter = Minter(app, holdings)
-    register = Register(bus, store, holdings, changes.announce)
+    register = Register(bus, store, app, holdings, changes.announce)
     webhook_secrets = WebhookSecrets(
         store,
         app,
@@ -186,7 +186,7 @@ async def _serve(
     )
     claims = await Claims.open(bus.js)
     revocation = Revocation(bus, claims, app, holdings, grace=settings.token_grace)
-    verbs = Verbs(store, minter, Jobs(bus), webhook_secrets, _facts(settings, app))
+    verbs = Verbs(store, minter, Jobs(bus, claims), webhook_secrets, _facts(settings, app))
     transport = await transport_key(store)
     answers = {
         **verbs.answers(),

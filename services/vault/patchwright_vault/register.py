@@ -4,7 +4,9 @@ It decides which tokens leave circulation, and nothing else: whether a token can
 GitHub says. So neither a webhook that was lost nor one that was forged locks anybody
 out. Webhooks come late, twice and in the wrong order, so what happened is compared by
 GitHub's own times, and an installation that was deleted stays so: its id is never used
-again (a new installation gets a new one).
+again (a new installation gets a new one). A webhook's signature does not cover the header
+that says which event it is, so the body must look like one about an installation; and
+there is a record only of what GitHub knew when it was made.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from patchwright_common.errors import Permanent
-from patchwright_common.flow import PW_DELIVERIES, PW_GITHUB
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.flow import DELIVERY_BYTES, PW_DELIVERIES, PW_GITHUB
 from patchwright_vault.store import MissingError, Store
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from patchwright_common.bus import Bus
     from patchwright_common.messaging import Delivery
+    from patchwright_vault.app import AppClient
     from patchwright_vault.holdings import Holdings
 
 log = logging.getLogger(__name__)
@@ -86,7 +89,7 @@ class _Account(BaseModel):
 
 class _Installation(BaseModel):
     id: int = Field(ge=0, lt=2**63)
-    account: _Account | None = None
+    account: _Account
     repository_selection: str = Field(default="", max_length=20)
     suspended_at: Any = None
     updated_at: datetime | None = None
@@ -117,21 +120,30 @@ class _Payload(BaseModel):
     repositories: list[_Repository] = []
     repositories_added: list[_Repository] = []
     repositories_removed: list[_Repository] = []
+    repository: Any = None
+    issue: Any = None
+    comment: Any = None
 
 
-def happened(action: str, delivery_id: str, body: bytes) -> Happened:
-    """Read a webhook leniently. Raises `Permanent` for one without an installation."""
+OTHERS = {"repository", "issue", "comment"}
+"""What the bodies of other events have, which name an installation too, without its account."""
+
+
+def happened(action: str, delivery_id: str, body: bytes) -> Happened | None:
+    """Read a webhook leniently; None for one that is not about an installation."""
     try:
         payload = _Payload.model_validate_json(body)
     except ValidationError:
-        raise Permanent("The webhook does not name an installation.") from None
+        return None
+    if payload.model_fields_set & OTHERS:
+        return None
     found = payload.installation
     said = "suspended_at" in found.model_fields_set
     return Happened(
         action=action,
         delivery_id=delivery_id,
         installation_id=found.id,
-        account=found.account.login if found.account else "",
+        account=found.account.login,
         selection=found.repository_selection,
         suspended=bool(found.suspended_at) if said else None,
         at=found.updated_at.timestamp() if found.updated_at else None,
@@ -197,12 +209,14 @@ class Register:
         self,
         bus: Bus,
         store: Store,
+        app: AppClient,
         holdings: Holdings,
         announce: Callable[[str], Awaitable[None]],
     ) -> None:
         """`announce` tells the services that a record is another one now."""
         self._bus = bus
         self._store = store
+        self._app = app
         self._holdings = holdings
         self._announce = announce
 
@@ -214,12 +228,25 @@ class Register:
             return None
 
     async def on_delivery(self, delivery: Delivery) -> None:
-        """An `installation` or `installation_repositories` webhook."""
+        """An `installation` or `installation_repositories` webhook.
+
+        Raises `Retry` while GitHub cannot say whether it knows a new one.
+        """
         body = delivery.body
         if digest := delivery.headers.get(BODY_REFERENCE):
-            body = await self._bus.get(PW_DELIVERIES, digest)
+            body = await self._bus.get(PW_DELIVERIES, digest, limit=DELIVERY_BYTES)
         action = delivery.subject.split(".")[3]
         event = happened(action, delivery.headers.get("x-github-delivery", ""), body)
+        if event is None:
+            log.warning("ignored what came as an installation's webhook and is none")
+            return
+        if await self.find(event.installation_id) is None and not await self._exists(event):
+            log.warning("ignored: GitHub knows no installation %d", event.installation_id)
+            self._holdings.retire(self._holdings.of_installation(event.installation_id))
+            return
+        await self._keep(event)
+
+    async def _keep(self, event: Happened) -> None:
         name = f"{PREFIX}{event.installation_id}"
 
         def step(before: bytes | None) -> bytes:
@@ -227,17 +254,31 @@ class Register:
             return after(known, event, time.time()).model_dump_json().encode()
 
         if await self._store.change(name, step):
-            log.info("installation %d: %s", event.installation_id, action)
+            log.info("installation %d: %s", event.installation_id, event.action)
         # Also when nothing changed: the one who stored it may have died before this.
         await self._take_effect(event)
         await self._announce(name)
+
+    async def _exists(self, event: Happened) -> bool:
+        """Whether GitHub knows it as one of the App's.
+
+        https://docs.github.com/rest/apps/apps#get-an-installation-for-the-authenticated-app
+        """
+        answer = await self._app.request("GET", f"app/installations/{event.installation_id}")
+        match answer.status:
+            case 200 | 403:  # as an answer to this one request, 403 is a suspension
+                return True
+            case 404 | 410 | 422:
+                return False
+        raise Retry(f"GitHub answered {answer.status} when asked for an installation")
 
     async def _take_effect(self, event: Happened) -> None:
         record = await self.find(event.installation_id)
         held = self._holdings.of_installation(event.installation_id)
         if record is not None and record.deleted:
-            # GitHub ended them with the installation.
-            self._holdings.drop(held)
+            # GitHub ended them with the installation, if this is true: their jobs' ends
+            # revoke them in any case.
+            self._holdings.retire(held)
             await self._forget_old()
         elif record is not None and record.suspended:
             # They may be good again when it ends: their jobs' ends still revoke them.
@@ -249,8 +290,9 @@ class Register:
     async def _forget_old(self) -> None:
         """What is left of an installation that was deleted so long ago that nothing comes late."""
         for name in await self._store.names():
-            if name.startswith(PREFIX):
-                record = await self.find(int(name.removeprefix(PREFIX)))
+            installation_id = name.removeprefix(PREFIX)
+            if name != installation_id and installation_id.isdecimal():
+                record = await self.find(int(installation_id))
                 if record and record.deleted and record.deleted_at < time.time() - FORGET_AFTER:
                     await self._store.delete(name)
 

@@ -119,6 +119,8 @@ class Revocation:
 
     async def _noted(self, message: Msg) -> None:
         job_id = message.data.decode(errors="replace")
+        if message.subject != requests.ENDED:
+            return  # stored elsewhere, and delivered here because somebody asked for that
         if not re.fullmatch(JOB_ID, job_id) or job_id in self._ending:
             return  # our own note, for one
         with telemetry.job(job_id):

@@ -26,6 +26,8 @@ class Rotation:
     resealed: int
     retirable: tuple[int, ...]
     """Versions that no record needs any more."""
+    strays: tuple[str, ...] = ()
+    """Names in the bucket behind which there is no record; they were left alone."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Retirement:
 
     key_version: int
     retired: tuple[int, ...]
+    strays: tuple[str, ...] = ()
+    """As `Rotation` has them."""
 
 
 async def rotate(store: Store) -> Rotation:
@@ -50,7 +54,8 @@ async def rotate(store: Store) -> Rotation:
     await store.fence()
     resealed = await _reseal_all(store)
     current, *others = await store.keys.versions()
-    return Rotation(current, made, len(await store.names()), resealed, tuple(others))
+    records, strays = len(await store.names()), tuple(await store.strays())
+    return Rotation(current, made, records, resealed, tuple(others), strays)
 
 
 async def retire(store: Store, version: int | None = None) -> Retirement:
@@ -70,7 +75,7 @@ async def retire(store: Store, version: int | None = None) -> Retirement:
     await _refuse_used(store, retiring)
     for each in retiring:
         await store.keys.retire(each)
-    return Retirement(current, tuple(retiring))
+    return Retirement(current, tuple(retiring), tuple(await store.strays()))
 
 
 async def _unfinished(store: Store) -> bool:

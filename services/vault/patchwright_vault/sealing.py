@@ -119,6 +119,17 @@ def facts(name: str, record: bytes) -> RecordFacts:
     return _facts(name, _parsed(name, record))
 
 
+def is_record(record: bytes) -> bool:
+    """Whether it has the form of one; it may not open all the same."""
+    try:
+        form = _format("", record)
+        if form == FORMAT:
+            _parsed("", record)
+    except Permanent:
+        return False
+    return form == FORMAT or len(record) >= 1 + _NONCE_BYTES + _TAG_BYTES
+
+
 def old_facts(name: str) -> RecordFacts:
     """A record of format 1 says nothing of itself; the first key is all that there was."""
     return RecordFacts(name, 0, 1, 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from patchwright_common.errors import Permanent, Retry
 from patchwright_vault.bucket import Bucket
-from patchwright_vault.sealing import OLD_FORMAT, Opened, RecordFacts, facts
+from patchwright_vault.sealing import OLD_FORMAT, Opened, RecordFacts, facts, is_record
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -32,6 +33,9 @@ MODEL_KEY = "model-key"
 TRANSPORT_KEY = "transport-key"  # X25519: what operators bring is sealed to it
 MARK_KEY = "mark-key"  # HMAC: signs the markers of comments
 NAMES = (GITHUB_APP, WEBHOOK_SECRET, MODEL_KEY, TRANSPORT_KEY, MARK_KEY)
+CONVERSION = "conversion"
+"""The record of a conversion (`conversion.py`) whose parts are not all in their places yet."""
+_INSTALLATION = re.compile(r"installation\.[0-9]+")
 
 ATTEMPTS = 30
 """Of one write, while other vaults write."""
@@ -81,7 +85,7 @@ class Store:
         """
         store = cls(await Bucket.open(js), sealer)
         # In this order: whoever wrote these records had a key before.
-        names = await store.names()
+        names = await store.names()  # without strays, which no key would open
         if not await sealer.keys.versions():
             if names:
                 raise Permanent(
@@ -187,8 +191,21 @@ class Store:
         await self._bucket.fence()
 
     async def names(self) -> list[str]:
-        """Of every record, sorted; also of those that do not open."""
-        return [name async for name, _ in self._bucket.everything()]
+        """Of every record, sorted; also of those that do not open. Without strays."""
+        found = self._bucket.everything()
+        return [name async for name, record in found if not _is_stray(name, record)]
+
+    async def strays(self) -> list[str]:
+        """What lies in the bucket and is no record: no secret is lost with it."""
+        found = self._bucket.everything()
+        return [name async for name, record in found if _is_stray(name, record)]
+
+    async def foreign(self) -> list[str]:
+        """Strays, and what has the form of a record under a name that the vault does not use."""
+        found = self._bucket.everything()
+        return [
+            name async for name, record in found if not _is_used(name) or _is_stray(name, record)
+        ]
 
     async def describe(self) -> list[RecordFacts]:
         """What the records say of themselves, never a value; works without their keys."""
@@ -264,6 +281,16 @@ class Store:
             return False
         self._seen[name] = max(version, self._seen.get(name, 0))
         return True
+
+
+def _is_used(name: str) -> bool:
+    return name in (*NAMES, CONVERSION) or bool(_INSTALLATION.fullmatch(name))
+
+
+def _is_stray(name: str, record: bytes) -> bool:
+    """A secret's own name is never one: what lies there may have been damaged, and be mended."""
+    precious = _is_used(name) and not _INSTALLATION.fullmatch(name)
+    return not precious and not is_record(record)
 
 
 def _told(name: str, record: bytes) -> RecordFacts:

@@ -16,7 +16,7 @@ from patchwright_vault.jobs import Jobs
 from patchwright_vault.marks import mark, mark_key
 from patchwright_vault.store import MODEL_KEY, TRANSPORT_KEY, Store
 from patchwright_vault.tokens import Minter
-from patchwright_vault.webhook_secrets import WebhookSecrets
+from patchwright_vault.webhook_secrets import WebhookSecrets, next_end
 
 FINGERPRINT = 12
 """Hex digits of a token's SHA-256 in the audit."""
@@ -58,9 +58,10 @@ class Verbs:
         )
 
     async def _webhook_secret(self, _ask: Ask) -> Grant:
-        """A JSON list, newest first; `expires_at` is when it is another one."""
-        secrets, until = await self.webhook_secrets.valid()
-        return Grant(json.dumps(secrets), expires_at=until)
+        """A JSON list with ends, newest first; `expires_at` is when it is another one."""
+        entries = await self.webhook_secrets.valid()
+        found = [{"secret": entry.secret, "until": entry.until} for entry in entries]
+        return Grant(json.dumps(found), expires_at=next_end(entries))
 
     async def _model_key(self, ask: Ask) -> Grant:
         if ask.job_id:

@@ -18,13 +18,14 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchwright_common.errors import Permanent, Retry
+from patchwright_vault.accepting import accepted
 from patchwright_vault.store import WEBHOOK_SECRET, MissingError, Store
 
 if TYPE_CHECKING:
@@ -144,11 +145,9 @@ class WebhookSecrets:
         self._rotating = asyncio.Lock()
         self._changed = asyncio.Event()
 
-    async def valid(self) -> tuple[list[str], float]:
-        """The secrets that verify, newest first; and when the next one of them will not, or 0."""
-        entries = (await self._read()).valid(time.time())
-        ends = [entry.until for entry in entries if entry.until]
-        return [entry.secret for entry in entries], min(ends, default=0.0)
+    async def valid(self) -> tuple[Entry, ...]:
+        """Those that verify, newest first."""
+        return (await self._read()).valid(time.time())
 
     async def rotate(self) -> dict[str, Any]:
         """Make a new secret, here and at GitHub; answers facts and no value.
@@ -197,8 +196,8 @@ class WebhookSecrets:
             self._changed.clear()
             try:
                 await self.expire()
-                ends = (await self.valid())[1]
-                wait = min(wait, max(0.1, ends - time.time())) if ends else wait
+                end = next_end(await self.valid())
+                wait = min(wait, max(0.1, end - time.time())) if end else wait
             except MissingError:
                 pass
             except (Retry, Permanent) as error:
@@ -253,12 +252,50 @@ class WebhookSecrets:
         return changed
 
 
+def next_end(entries: Iterable[Entry]) -> float:
+    """When the next one of them stops to verify, in seconds since the epoch; 0 for never."""
+    return min((entry.until for entry in entries if entry.until), default=0.0)
+
+
 async def adopt(store: Store, given: str) -> bool:
-    """Store what the environment brings, unless it is known or was rotated out; whether it did."""
-    with contextlib.suppress(MissingError):
-        if Secrets.read(await store.get(WEBHOOK_SECRET)).knows(given):
-            return False
-    return await store.put(WEBHOOK_SECRET, given.encode())
+    """Store what the environment brings, unless it is known or was rotated out; whether it did.
+
+    What was there before verifies for the overlap. Raises `Permanent` for a new secret that
+    is too short: the record stays as it is.
+    """
+
+    def step(held: bytes | None) -> bytes:
+        if held is not None and any(map(Secrets.read(held).knows, (given, given.strip()))):
+            return held
+        try:
+            return beside(held, accepted(WEBHOOK_SECRET, given))
+        except Permanent as error:
+            raise Permanent(
+                f"PATCHWRIGHT_WEBHOOK_SECRET does not fit, nothing was overwritten: {error.reason}"
+            ) from None
+
+    return await store.change(WEBHOOK_SECRET, step)
+
+
+def beside(held: bytes | None, value: bytes) -> bytes:
+    """The record with a secret in front that GitHub is given by hand.
+
+    Those before it verify for the overlap: GitHub has the new one earlier or later than
+    the vault.
+    """
+    secret, now = value.decode(), time.time()
+    entry = Entry(secret=secret, made_at=now)
+    if held is None:
+        return Secrets(entries=(entry,)).written()
+    before = Secrets.read(held).without_expired(now)
+    if before.entries and before.entries[0].secret == secret:
+        return held
+    former = tuple(
+        each.model_copy(update={"until": each.until or now + OVERLAP, "at_github": True})
+        for each in before.entries
+        if each.secret != secret
+    )
+    return before.model_copy(update={"entries": (entry, *former)}).written()
 
 
 def _facts(held: Secrets) -> dict[str, Any]:

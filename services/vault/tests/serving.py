@@ -61,11 +61,11 @@ class Serving:
         job_id = await record_job(self.bus, request.installation_id, request.repository_id)
         return request.model_copy(update={"job_id": job_id})
 
-    async def report(self, job_id: str) -> None:
-        """The job's outcome is visible; the event that says so is `finish`."""
+    async def report(self, job_id: str, *, at: datetime | None = None) -> None:
+        """The job's outcome is visible since `at`; the event that says so is `finish`."""
         claims = await Claims.open(self.bus.js)
         await claims.decide(job_id, Outcome(kind="answer", sequence=1))
-        await claims.report(job_id, kind="answer", url="https://x/1", at=datetime.now(UTC))
+        await claims.report(job_id, kind="answer", url="https://x/1", at=at or datetime.now(UTC))
 
     async def finish(self, job_id: str) -> None:
         """As the publisher does at the end."""

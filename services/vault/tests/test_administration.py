@@ -25,7 +25,7 @@ from patchwright_common.errors import Permanent
 from standin_github.client import StandinGitHub
 
 from .administering import Operator, administering, rsa_pem
-from .looking import everything_stored, lines_of
+from .looking import everything_stored, lines_of, writes
 from .serving import asking
 
 MODEL_KEY = "sk-ant-canary-7d1f0c"
@@ -60,7 +60,7 @@ async def test_what_is_put_is_what_the_services_get(operator: Operator, bus: Bus
     assert await operator.put("github-app", app(pem, **facts)) == "stored"
     assert (await Vault(bus, "runner").model_key()).get_secret_value() == MODEL_KEY
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == SECRET
+    assert secret.secret.get_secret_value() == SECRET
     found = await Vault(bus, "triage").app()
     assert (found.app_id, found.slug) == ("7", "doorbell")
     assert found.api_url == "https://github.example/api/v3"
@@ -79,7 +79,7 @@ async def test_what_a_paste_adds_at_the_ends_is_taken_off(
     await operator.put("webhook-secret", f"\t{SECRET}\n")
     assert (await Vault(bus, "runner").model_key()).get_secret_value() == MODEL_KEY
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == SECRET
+    assert secret.secret.get_secret_value() == SECRET
     for pasted in (f"\n  {pem}\n\n", pem.replace("\n", "\\n"), pem.replace("\n", "\r\n")):
         assert await operator.put("github-app", app(pasted, app_id=" Iv1.8a61f9b3a7aba766 "))
     assert (await Vault(bus, "triage").app()).app_id == "Iv1.8a61f9b3a7aba766"
@@ -225,6 +225,80 @@ async def test_each_change_leaves_a_grant_without_its_value(operator: Operator, 
     assert MODEL_KEY.encode() not in await everything_stored(bus)
 
 
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("put", {"name": "model-key", "value": MODEL_KEY + "2"}),
+        ("delete", {"name": "model-key"}),
+        ("rotate", {"what": "key"}),
+        ("rotate", {"what": "webhook-secret"}),
+        ("retire", {"what": "key"}),
+        ("convert", {"code": "c0de", "api_url": "http://127.0.0.1:9"}),
+    ],
+)
+async def test_nothing_is_changed_when_it_cannot_be_recorded(
+    operator: Operator, bus: Bus, verb: str, body: dict[str, str]
+) -> None:
+    await operator.put("model-key", MODEL_KEY)
+    await operator.put("webhook-secret", SECRET)
+    key = bytes.fromhex(await operator.asked("key"))
+    before = await writes(bus)
+    info = await bus.js.stream_info("PW_EVENTS")
+    info.config.max_msgs = info.state.messages
+    await bus.js.update_stream(info.config)
+    reply = await operator.vault.exchange(verb, json.dumps(body), seal_to=key)
+    assert reply.error
+    assert not reply.permanent
+    assert await writes(bus) == before
+    assert (await bus.js.stream_info("PW_EVENTS")).state.last_seq == info.state.last_seq
+
+
+async def test_change_is_recorded_before_it_is_made_and_its_refusal_after(
+    operator: Operator, bus: Bus
+) -> None:
+    reply = await operator.reply("put", {"name": "model-key", "value": " "})
+    assert reply.permanent
+    last = (await bus.js.stream_info("PW_EVENTS")).state.last_seq
+    given, refused = [await bus.js.get_msg("PW_EVENTS", seq=seq) for seq in (last - 1, last)]
+    assert (given.subject, refused.subject) == (
+        "pw.evt.grant.given.none",
+        "pw.evt.grant.refused.none",
+    )
+    assert json.loads(given.data or b"")["verb"] == "put"
+
+
+# --- what others left in the bucket --------------------------------------------------------
+
+
+async def test_junk_in_the_bucket_is_named_passed_over_and_can_be_deleted(
+    operator: Operator, bus: Bus
+) -> None:
+    await operator.put("model-key", MODEL_KEY)
+    formed = bytes([2]) + bytes(80)
+    junk = {"junk": b"{}", "a.b": b"", "j!nk\x1b": b"x", "installation.9": b"x", "formed": formed}
+    for name, body in junk.items():
+        await bus.js.publish(f"$KV.PW_VAULT.{name}", body)
+    for verb in ("rotate", "retire"):
+        reply = await operator.reply(verb, {"what": "key"}, sealed=False)
+        assert "record 'formed' cannot be opened" in reply.error
+    assert await operator.asked("delete", name="formed") == "deleted"
+    for verb in ("rotate", "retire"):
+        facts = json.loads(await operator.asked(verb, what="key"))
+        assert set(facts["strays"]) == set(junk) - {"formed"}
+        assert "'junk'" in facts["detail"]
+        assert "'j!nk\\x1b'" in facts["detail"]
+        assert "`delete`" in facts["advice"]
+    assert sorted(facts["retired"]) == [1, 2]
+    for name in set(junk) - {"formed"}:
+        assert await operator.asked("delete", name=name) == "deleted"
+    assert await operator.names() == ["model-key"]
+    facts = json.loads(await operator.asked("rotate", what="key"))
+    assert facts["strays"] == []
+    with pytest.raises(Permanent, match="no such secret"):
+        await operator.asked("delete", name="junk")
+    assert (await Vault(bus, "runner").model_key()).get_secret_value() == MODEL_KEY
+
+
 async def test_two_who_put_at_once_leave_one_whole_value(operator: Operator, bus: Bus) -> None:
     values = [f"sk-canary-{number}" for number in range(6)]
     replies = await asyncio.gather(
@@ -240,7 +314,9 @@ async def test_two_who_put_at_once_leave_one_whole_value(operator: Operator, bus
 
 
 async def secrets(bus: Bus) -> list[str]:
-    return [found.get_secret_value() for found in await Vault(bus, "ingest").webhook_secrets()]
+    return [
+        found.secret.get_secret_value() for found in await Vault(bus, "ingest").webhook_secrets()
+    ]
 
 
 async def test_former_webhook_secret_verifies_beside_the_one_that_was_put(

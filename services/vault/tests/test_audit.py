@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ import pytest_asyncio
 from nats.js.errors import NotFoundError
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from patchwright_common import telemetry
+from patchwright_common import flow, telemetry
 from patchwright_common.credentials import Request, TokenRequest
 from patchwright_common.wire import Keypair
+from patchwright_vault.jobs import STRAGGLER
 
 from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request, serving
 
@@ -199,6 +201,46 @@ async def test_first_record_of_a_job_is_the_one_that_counts(
     wrong = other.model_copy(update={"job_id": ours.job_id})
     assert (await vault.ask("publisher", "token", wrong)).permanent
     assert await vault.token("publisher", ours)
+
+
+async def test_job_that_ended_long_ago_gets_no_token(vault: Serving, ours: TokenRequest) -> None:
+    """A stolen identity would get every repository that had a job in the last year."""
+    await vault.report(ours.job_id, at=datetime.now(UTC) - STRAGGLER - timedelta(seconds=1))
+    for caller in ("publisher", "runner", "triage"):
+        reply = await vault.ask(caller, "token", ours)
+        assert reply.permanent
+        assert "has ended" in reply.error
+        event, _ = await last(vault, "refused", ours.job_id)
+        assert (event["caller"], event["repository_id"]) == (caller, ours.repository_id)
+    assert await vault.minted(ours) == 0
+
+
+async def test_straggler_of_a_job_that_has_just_ended_gets_its_token(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    """What was at the job's result already may still be at it."""
+    at_it = timedelta(seconds=flow.PUBLISHER_CHANGE_PRODUCED.time_limit - 10)
+    await vault.report(ours.job_id, at=datetime.now(UTC) - at_it)
+    assert await vault.token("publisher", ours)
+
+
+async def test_handlers_of_results_end_before_stragglers_are_refused() -> None:
+    longest = max(consumer.time_limit for consumer in flow.consumers("publisher"))
+    assert timedelta(seconds=longest) <= STRAGGLER
+
+
+LOW_ORDER = ("00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f")
+
+
+@pytest.mark.parametrize("key", LOW_ORDER)
+async def test_request_whose_answer_could_not_be_sealed_is_granted_nothing(
+    vault: Serving, ours: TokenRequest, key: str
+) -> None:
+    before = await count(vault, "given")
+    asked = Request(key=key, nonce="n" * 16, job_id=ours.job_id).model_dump_json().encode()
+    assert await vault.bus.request("pw.rpc.vault.runner.model-key", asked) == b""
+    assert await count(vault, "given") == before
+    assert "Traceback" not in "\n".join(vault.vault.lines)
 
 
 # --- the last ones: they take the stream away ------------------------------------------

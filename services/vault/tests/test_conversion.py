@@ -72,7 +72,7 @@ async def test_code_becomes_the_apps_credentials(
     }
     assert github.asked == [f"POST /api/v3/app-manifests/{code}/conversions"]
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == made["webhook_secret"]
+    assert secret.secret.get_secret_value() == made["webhook_secret"]
     app = await Vault(bus, "triage").app()
     assert app.model_dump() == {k: v for k, v in facts.items() if k != "owner"}
     await bus.client.flush()
@@ -168,7 +168,7 @@ async def test_app_is_held_while_it_cannot_be_stored(
     assert (await converted(operator, github, code))["slug"] == made["slug"]
     assert len(github.asked) == 1
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == made["webhook_secret"]
+    assert secret.secret.get_secret_value() == made["webhook_secret"]
 
 
 async def test_vault_holds_a_few_apps_and_converts_no_further_one(
@@ -310,7 +310,7 @@ async def test_app_without_a_webhook_leaves_the_secret_alone(
     await operator.put("webhook-secret", "the-one-from-before")
     await converted(operator, github, github.code(webhook_secret=None))
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == "the-one-from-before"
+    assert secret.secret.get_secret_value() == "the-one-from-before"
 
 
 async def test_rotated_webhook_secret_survives_the_code_coming_again(
@@ -322,7 +322,7 @@ async def test_rotated_webhook_secret_survives_the_code_coming_again(
     await operator.put("webhook-secret", "a-newer-secret-from-here")
     await converted(operator, github, code)
     secrets = await Vault(bus, "ingest").webhook_secrets()
-    assert secrets[0].get_secret_value() == "a-newer-secret-from-here"
+    assert secrets[0].secret.get_secret_value() == "a-newer-secret-from-here"
 
 
 async def test_deleted_app_does_not_come_back_with_its_code(
@@ -360,7 +360,7 @@ async def test_vault_that_died_while_storing_is_finished_by_the_next_call(
     assert (await converted(operator, github, "c0de"))["slug"] == "cut-off"
     assert github.asked == []
     [secret] = await Vault(bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == made["webhook_secret"]
+    assert secret.secret.get_secret_value() == made["webhook_secret"]
     assert await operator.names() == ["github-app", "webhook-secret"]
 
 

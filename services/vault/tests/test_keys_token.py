@@ -20,7 +20,7 @@ from patchwright_vault.keys.choice import KeySettings, chosen_keys
 from patchwright_vault.keys.hsm import Pkcs11Keys, TokenSettings
 from patchwright_vault.rotation import retire, rotate
 from patchwright_vault.sealing import Sealer
-from patchwright_vault.store import MODEL_KEY, WEBHOOK_SECRET, Store
+from patchwright_vault.store import MODEL_KEY, Store
 
 from .looking import writes
 from .serving import READY
@@ -194,6 +194,11 @@ def test_pin_comes_from_a_file_or_a_variable(tmp_path: Path) -> None:
     with pytest.raises(Permanent, match="absent cannot be read: No such file"):
         chosen_keys(KeySettings(**given, vault_pkcs11_pin_file=tmp_path / "absent"))
     (tmp_path / "pin").write_text("pin-in-a-file\n")
+    for mode in (0o640, 0o604, 0o622):
+        (tmp_path / "pin").chmod(mode)
+        with pytest.raises(Permanent, match=r"PIN file is open to others: chmod 600 .*pin"):
+            chosen_keys(KeySettings(**given, vault_pkcs11_pin_file=tmp_path / "pin"))
+    (tmp_path / "pin").chmod(0o600)
     for pin in ({"vault_pkcs11_pin_file": tmp_path / "pin"}, {"vault_pkcs11_pin": "a-pin"}):
         keys = chosen_keys(KeySettings(**given, **pin))
         assert isinstance(keys, Pkcs11Keys)
@@ -216,6 +221,7 @@ async def test_vault_program_keeps_its_keys_in_the_token(
     nats: NatsServer, bus: Bus, soft_hsm: SoftHsm, token: TokenSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "pin").write_text(PIN)
+    (tmp_path / "pin").chmod(0o600)
     plain = {
         **soft_hsm.environment,
         **nats.environment("vault"),
@@ -223,13 +229,13 @@ async def test_vault_program_keeps_its_keys_in_the_token(
         "PATCHWRIGHT_VAULT_PKCS11_TOKEN": token.token,
         "PATCHWRIGHT_VAULT_PKCS11_PIN_FILE": str(tmp_path / "pin"),
     }
-    for environment in (plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}, plain):
+    for environment in (plain | {"ANTHROPIC_API_KEY": "a-key"}, plain):
         async with program("patchwright-vault", environment=environment) as vault:
             await vault.line(READY)
             assert await vault.stop() == 0
         assert not any(PIN in line for line in vault.lines)
     store = await Store.open(bus.js, Sealer(soft_hsm.keys(token)))
-    assert await store.get(WEBHOOK_SECRET) == b"a-secret"
+    assert await store.get(MODEL_KEY) == b"a-key"
     before = await writes(bus)
     empty = {"PATCHWRIGHT_VAULT_PKCS11_TOKEN": soft_hsm.token().token}
     wrong = {"PATCHWRIGHT_VAULT_PKCS11_PIN_FILE": "", "PATCHWRIGHT_VAULT_PKCS11_PIN": "wrong-pin"}

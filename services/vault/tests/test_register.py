@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from patchwright_common.errors import Permanent
 from patchwright_vault.register import FORGET_AFTER, Happened, Registered, after, happened
 
 NOW = 2_000_000.0
@@ -88,16 +87,40 @@ def test_delivery_without_a_time_is_the_newest() -> None:
     ],
 )
 def test_times_are_read_as_github_sends_them(updated: Any, at: float | None) -> None:
-    body = json.dumps({"installation": {"id": 7, "updated_at": updated}}).encode()
-    assert happened("created", "x", body).at == at
+    body = json.dumps({"installation": {"id": 7, "account": {}, "updated_at": updated}}).encode()
+    event = happened("created", "x", body)
+    assert event is not None
+    assert event.at == at
+
+
+WHOLE = {"id": 7, "account": {"login": "ada"}}
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"installation": {}}', b'{"installation": {"id": -1}}', b"\xff"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"installation": {}}',
+        b'{"installation": {"id": -1, "account": {"login": "ada"}}}',
+        *(
+            json.dumps(body).encode()
+            for body in (
+                {"installation": {"id": 7, "node_id": "M"}},
+                {"installation": {"id": 7, "account": None}},
+                {"installation": WHOLE, "repository": {"id": 9}},
+                {"installation": WHOLE, "issue": {"number": 1}},
+                {"installation": WHOLE, "comment": {"id": 3}},
+            )
+        ),
+    ],
 )
-def test_webhook_without_an_installation_is_given_up(body: bytes) -> None:
-    with pytest.raises(Permanent, match="does not name an installation"):
-        happened("created", "x", body)
+def test_body_of_another_event_is_not_about_an_installation(body: bytes) -> None:
+    """The header that says which event it is was not signed."""
+    assert happened("deleted", "x", body) is None
+    assert happened("deleted", "x", json.dumps({"installation": WHOLE}).encode())
 
 
 def test_record_of_many_repositories_stays_small_enough_for_a_message() -> None:

@@ -95,6 +95,8 @@ async def test_deleted_installation_leaves_no_tokens_and_no_account(
     await vault.token("runner", ours)
     name = f"installation.{ours.installation_id}"
     created = (await vault.github.settled())[-1]
+    await vault.deliver("installation", "created", created["body"].encode())
+    assert name in await records_with(vault, name)
     await pass_on(vault, lambda: vault.github.uninstall(ours.installation_id), copies=2)
     assert "not installed" in await refused(vault, "runner", ours)
     await vault.deliver("installation", "created", created["body"].encode())
@@ -102,6 +104,19 @@ async def test_deleted_installation_leaves_no_tokens_and_no_account(
     assert "not installed" in await refused(vault, "runner", ours)
     # What is left is the id with its end, so that nothing late brings it back.
     assert name in await records(vault)
+
+
+async def test_deletion_of_what_the_register_does_not_have_ends_its_tokens_all_the_same(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    await vault.token("runner", ours)
+    created = (await vault.github.settled())[-1]
+    await pass_on(vault, lambda: vault.github.uninstall(ours.installation_id))
+    assert "not installed" in await refused(vault, "runner", ours)
+    await vault.deliver("installation", "created", created["body"].encode())
+    await vault.vault.line(f"GitHub knows no installation {ours.installation_id}")
+    assert "not installed" in await refused(vault, "runner", ours)
+    assert f"installation.{ours.installation_id}" not in await records(vault)
 
 
 async def test_installation_that_is_not_in_the_register_is_served(
@@ -131,7 +146,11 @@ async def test_forged_suspension_costs_a_token_and_locks_nobody_out(
     body = json.dumps(
         {
             "action": "suspend",
-            "installation": {"id": ours.installation_id, "suspended_at": "2026-11-23T10:00:00Z"},
+            "installation": {
+                "id": ours.installation_id,
+                "account": {"login": "ada"},
+                "suspended_at": "2026-11-23T10:00:00Z",
+            },
             "repositories": [{"id": number, "name": "n" * 200} for number in range(8000)],
         }
     ).encode()
@@ -154,29 +173,97 @@ async def test_change_is_announced_without_a_value(vault: Serving, ours: TokenRe
     await notes.unsubscribe()
 
 
-async def test_records_are_sealed_like_everything(vault: Serving) -> None:
-    account = f"canary-{uuid4().hex}"
-    payload = {"installation": {"id": 424242, "account": {"login": account}}}
+async def test_records_are_sealed_like_everything(vault: Serving, ours: TokenRequest) -> None:
+    account, name = f"canary-{uuid4().hex}", f"installation.{ours.installation_id}"
+    payload = {"installation": {"id": ours.installation_id, "account": {"login": account}}}
     sequence = (await vault.bus.js.stream_info("KV_PW_VAULT")).state.last_seq
     await vault.deliver("installation", "created", json.dumps(payload).encode())
     for _ in range(100):
-        if "installation.424242" in await records(vault):
+        if name in await records(vault):
             break
         await asyncio.sleep(0.05)
-    message = await vault.bus.js.get_last_msg("KV_PW_VAULT", "$KV.PW_VAULT.installation.424242")
+    message = await vault.bus.js.get_last_msg("KV_PW_VAULT", f"$KV.PW_VAULT.{name}")
     assert (message.seq or 0) > sequence
     assert account.encode() not in (message.data or b"")
     assert account.encode() in await everything_stored(vault.bus)  # the delivery has it
 
 
-async def test_webhook_that_cannot_be_read_becomes_a_dead_letter(vault: Serving) -> None:
-    before = (await vault.bus.js.stream_info("PW_DLQ")).state.messages
-    await vault.deliver("installation", "created", b"{}")
-    for _ in range(100):
-        if (await vault.bus.js.stream_info("PW_DLQ")).state.messages > before:
+async def test_webhook_that_is_none_of_an_installation_leaves_a_line_and_nothing_else(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    """A comment's deletion, say, with its header exchanged: its signature is good."""
+    before, records_before = await letters(vault), await records(vault)
+    relabelled = {
+        "action": "deleted",
+        "issue": {"number": 1},
+        "comment": {"id": 3},
+        "repository": {"id": ours.repository_id},
+        "installation": {"id": ours.installation_id, "node_id": "M"},
+    }
+    token = await vault.token("runner", ours)
+    await vault.deliver("installation", "deleted", json.dumps(relabelled).encode())
+    await vault.vault.line("ignored what came as an installation's webhook")
+    await asyncio.sleep(0.5)
+    assert await vault.token("runner", ours) == token
+    assert (await letters(vault), await records(vault)) == (before, records_before)
+
+
+async def test_installation_that_github_does_not_know_gets_no_record(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    before = await letters(vault)
+    for number in range(10_000_000, 10_000_005):
+        await vault.deliver("installation", "created", webhook(number))
+        await vault.vault.line(f"GitHub knows no installation {number}")
+    await vault.deliver("installation", "created", webhook(ours.installation_id))
+    name = f"installation.{ours.installation_id}"
+    assert name in await records_with(vault, name)
+    assert not [name for name in await records(vault) if name.startswith("installation.1000000")]
+    assert await letters(vault) == before
+
+
+async def test_new_installation_waits_while_github_cannot_be_asked(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    path, name = (
+        f"/app/installations/{ours.installation_id}",
+        f"installation.{ours.installation_id}",
+    )
+    await vault.github.fault("GET", path, status=502, times=2)
+    await vault.deliver("installation", "created", webhook(ours.installation_id))
+    assert name in await records_with(vault, name)
+    assert len(await vault.github.requests("GET", path)) == 3
+
+
+async def test_forged_deletion_leaves_no_token_behind_at_the_jobs_end(
+    vault: Serving, ours: TokenRequest
+) -> None:
+    token = await vault.token("publisher", ours)
+    path, name = f"/repositories/{ours.repository_id}", f"installation.{ours.installation_id}"
+    await vault.deliver("installation", "deleted", webhook(ours.installation_id))
+    assert name in await records_with(vault, name)
+    assert await vault.status("GET", path, token) == 200
+    await vault.finish(ours.job_id)
+    for _ in range(200):
+        if await vault.status("GET", path, token) != 200:
             break
         await asyncio.sleep(0.05)
-    letter = await vault.bus.js.get_last_msg("PW_DLQ", "pw.dlq.vault.delivery.received.none")
-    assert (letter.headers or {})["Patchwright-Reason"] == (
-        "The webhook does not name an installation."
-    )
+    assert await vault.status("GET", path, token) == 401
+
+
+def webhook(installation_id: int) -> bytes:
+    """As like one as anybody can make it."""
+    return json.dumps({"installation": {"id": installation_id, "account": {"login": "a"}}}).encode()
+
+
+async def records_with(vault: Serving, name: str) -> list[str]:
+    """The names, once that one is there."""
+    for _ in range(200):
+        if name in (found := await records(vault)):
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no {name}")
+
+
+async def letters(vault: Serving) -> int:
+    return (await vault.bus.js.stream_info("PW_DLQ")).state.messages

@@ -201,6 +201,20 @@ async def test_record_that_does_not_open_is_named_and_the_others_are_done(
     assert (await rotate(store)).key_version == 3
 
 
+@pytest.mark.parametrize("name", [MODEL_KEY, "mark-key", "conversion"])
+async def test_secret_of_which_nothing_is_left_is_no_stray(
+    store: Store, bus: Bus, name: str
+) -> None:
+    """Its key may be needed yet, for the record from a backup."""
+    await store.put(name, b"sk")
+    await lay(bus, name, b"overwritten")
+    with pytest.raises(Permanent, match="cannot be opened"):
+        await rotate(store)
+    with pytest.raises(Permanent, match="cannot be opened"):
+        await retire(store)
+    assert await store.keys.versions() == (2, 1)
+
+
 async def test_rotation_that_was_killed_is_carried_through_by_the_next(
     store: Store, bus: Bus, path: Path, nats: NatsServer
 ) -> None:

@@ -247,6 +247,15 @@ async def test_records_without_their_key_file_stop_the_vault_and_no_key_is_made(
     assert await again.get(MODEL_KEY) == b"sk"
 
 
+async def test_junk_in_an_empty_bucket_does_not_look_like_lost_keys(
+    bus: Bus, tmp_path: Path
+) -> None:
+    await lay(bus, "junk", b"not a record")
+    store = await Store.open(bus.js, Sealer(FileKeys(tmp_path / "vault.key")))
+    assert await store.put(MODEL_KEY, b"sk")
+    assert (await store.names(), await store.strays()) == ([MODEL_KEY], ["junk"])
+
+
 async def test_vaults_that_start_at_once_on_an_empty_bucket_share_a_key(
     bus: Bus, tmp_path: Path
 ) -> None:

@@ -332,7 +332,7 @@ async def test_others_are_refused_for_good(
 
 async def test_each_secret_goes_to_its_one_service(vault: Serving, ours: TokenRequest) -> None:
     [secret] = await Vault(vault.bus, "ingest").webhook_secrets()
-    assert secret.get_secret_value() == WEBHOOK_SECRET
+    assert secret.secret.get_secret_value() == WEBHOOK_SECRET
     key = await Vault(vault.bus, "runner").model_key()
     assert key.get_secret_value() == MODEL_KEY
     with pytest.raises(Permanent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from patchwright_common import topology
 from patchwright_common.bus import Bus
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Retry
+from patchwright_vault.keys.file import FileKeys
+from patchwright_vault.sealing import Sealer
+from patchwright_vault.store import WEBHOOK_SECRET, Store
+from patchwright_vault.webhook_secrets import OVERLAP
 
 from .looking import writes
 from .serving import READY, record_job, request
@@ -56,7 +61,7 @@ async def test_later_start_needs_no_secrets_and_writes_nothing(
     plain: dict[str, str], bus: Bus, rsa_key: str
 ) -> None:
     given = plain | {
-        "PATCHWRIGHT_WEBHOOK_SECRET": "first-secret",
+        "PATCHWRIGHT_WEBHOOK_SECRET": "first-secret-of-all",
         "PATCHWRIGHT_GITHUB_APP_ID": "7",
         "PATCHWRIGHT_GITHUB_PRIVATE_KEY": rsa_key,
     }
@@ -65,7 +70,7 @@ async def test_later_start_needs_no_secrets_and_writes_nothing(
         async with program(PROGRAM, environment=environment) as vault:
             await vault.line(READY)
             [secret] = await Vault(bus, "ingest").webhook_secrets()
-            assert secret.get_secret_value() == "first-secret"
+            assert secret.secret.get_secret_value() == "first-secret-of-all"
             assert await vault.stop() == 0
         counts.append(len(sealed(vault)))
         written.append(await writes(bus))
@@ -73,19 +78,54 @@ async def test_later_start_needs_no_secrets_and_writes_nothing(
     assert written == [written[0]] * 3
 
 
-async def test_changed_secret_takes_the_place_of_the_old(plain: dict[str, str], bus: Bus) -> None:
-    for secret in ("first", "second"):
-        given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": secret}
+async def test_changed_secret_goes_before_the_old_one_which_verifies_for_the_overlap(
+    plain: dict[str, str], bus: Bus
+) -> None:
+    """GitHub is given it by hand, earlier or later than the environment is."""
+    secrets = ("the-first-secret-of-two", "the-second-secret-of-two")
+    for number, secret in enumerate(secrets, 1):
+        given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": f" {secret}\n"}
         async with program(PROGRAM, environment=given) as vault:
             await vault.line(READY)
-            [found] = await Vault(bus, "ingest").webhook_secrets()
-            assert found.get_secret_value() == secret
+            found = await Vault(bus, "ingest").webhook_secrets()
+            assert [one.secret.get_secret_value() for one in found] == list(
+                secrets[number - 1 :: -1]
+            )
+    assert found[0].until == 0
+    assert found[1].until == pytest.approx(time.time() + OVERLAP, abs=60)
+
+
+async def test_secret_that_is_too_short_ends_the_start_and_overwrites_nothing(
+    plain: dict[str, str], bus: Bus
+) -> None:
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret-of-its-hook"}
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line(READY)
+        assert await vault.stop() == 0
+    before = await writes(bus)
+    line = await refusal(plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "  canary-of-15-ch "})
+    assert "PATCHWRIGHT_WEBHOOK_SECRET" in line
+    assert "at least 16 characters" in line
+    assert "canary" not in line
+    assert await writes(bus) == before
+
+
+async def test_short_secret_of_an_earlier_release_goes_on_verifying(
+    plain: dict[str, str], bus: Bus, tmp_path: Path
+) -> None:
+    store = await Store.open(bus.js, Sealer(FileKeys(tmp_path / "vault.key")))
+    await store.put(WEBHOOK_SECRET, b"short")
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "short"}
+    async with program(PROGRAM, environment=given) as vault:
+        await vault.line(READY)
+        [found] = await Vault(bus, "ingest").webhook_secrets()
+        assert found.secret.get_secret_value() == "short"
 
 
 async def test_wrong_key_file_ends_the_start_and_overwrites_nothing(
     plain: dict[str, str], bus: Bus, tmp_path: Path
 ) -> None:
-    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret-of-its-hook"}
     async with program(PROGRAM, environment=given) as vault:
         await vault.line(READY)
         assert await vault.stop() == 0
@@ -164,7 +204,7 @@ async def test_vault_without_secrets_says_so_to_those_who_ask(
 
 async def test_missing_bucket_is_waited_for(plain: dict[str, str], bus: Bus) -> None:
     await bus.js.delete_key_value("PW_VAULT")
-    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret-of-its-hook"}
     async with program(PROGRAM, environment=given) as vault:
         await vault.line("waiting for the store: .*just topology")
         await topology.ensure(bus.js)
@@ -175,7 +215,7 @@ async def test_missing_bucket_is_waited_for(plain: dict[str, str], bus: Bus) -> 
 async def test_two_vaults_that_start_at_once_serve_the_same(
     plain: dict[str, str], bus: Bus
 ) -> None:
-    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret-of-its-hook"}
     async with (
         program(PROGRAM, environment=given) as one,
         program(PROGRAM, environment=given) as other,
@@ -187,7 +227,7 @@ async def test_two_vaults_that_start_at_once_serve_the_same(
             marks = {await Vault(bus, "publisher").mark(job_id) for _ in range(10)}
             assert len(marks) == 1
             [secret] = await Vault(bus, "ingest").webhook_secrets()
-            assert secret.get_secret_value() == "a-secret"
+            assert secret.secret.get_secret_value() == "a-secret-of-its-hook"
             if vault is other:
                 assert await vault.stop() == 0
 
@@ -195,7 +235,7 @@ async def test_two_vaults_that_start_at_once_serve_the_same(
 async def test_vault_comes_through_a_restart_of_the_bus(
     plain: dict[str, str], nats: NatsServer, bus: Bus
 ) -> None:
-    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret"}
+    given = plain | {"PATCHWRIGHT_WEBHOOK_SECRET": "a-secret-of-its-hook"}
     async with program(PROGRAM, environment=given) as vault:
         await vault.line(READY)
         await nats.stop()
@@ -207,7 +247,7 @@ async def test_vault_comes_through_a_restart_of_the_bus(
             except (Retry, TimeoutError):  # both connections are on their way back
                 await asyncio.sleep(0.1)
                 continue
-            assert secret.get_secret_value() == "a-secret"
+            assert secret.secret.get_secret_value() == "a-secret-of-its-hook"
             break
         else:
             raise AssertionError("the vault did not come back")

@@ -95,7 +95,7 @@ async def _vault(tmp_path: Path) -> AsyncIterator[Serving]:
 
 async def valid(vault: Serving) -> list[str]:
     found = await Vault(vault.bus, "ingest").webhook_secrets()
-    return [secret.get_secret_value() for secret in found]
+    return [one.secret.get_secret_value() for one in found]
 
 
 async def rotate(vault: Serving) -> Reply:
@@ -163,6 +163,8 @@ async def test_former_secret_expires_by_itself_and_ingest_is_told(tmp_path: Path
         reply = await vault.ask("ingest", "webhook-secret")
         assert len(json.loads(reply.value or "")) == 2
         assert 0 < reply.expires_at - time.time() <= 1.5
+        ends = [one["until"] for one in json.loads(reply.value or "")]
+        assert ends == [0, reply.expires_at]
         notes = await vault.bus.client.subscribe(requests.CHANGED)
         assert (await notes.next_msg(timeout=5)).data == b"webhook-secret"
         assert time.time() >= reply.expires_at

@@ -16,7 +16,7 @@ def leak() -> None:
 
     async def telling(self: Vault) -> Any:
         values = await secrets(self)
-        told["secret"] = values[0].get_secret_value()
+        told["secret"] = values[0].secret.get_secret_value()
         return values
 
     async def leaking_publish(self: Bus, *arguments: Any, **more: Any) -> Any:

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from harness import signals
 from patchwright_common import topology
 from patchwright_common.bus import Bus
-from patchwright_common.permissions import render
+from patchwright_common.permissions import inbox, render
 from patchwright_common.requests import IDENTITIES
 from patchwright_local.identities import Identities
 
@@ -48,6 +48,20 @@ class NatsServer:
             "PATCHWRIGHT_NATS_URL": self.address,
             "PATCHWRIGHT_NATS_NKEY_FILE": str(self.identities.seed(identity)),
         }
+
+    @asynccontextmanager
+    async def known_as(self, identity: str) -> AsyncIterator[Bus]:
+        """A connection with the permissions of that identity and no more."""
+        client = await nats.connect(
+            self.address,
+            nkeys_seed=str(self.identities.seed(identity)),
+            inbox_prefix=inbox(identity),
+            error_cb=_ignore,
+        )
+        try:
+            yield Bus(client)
+        finally:
+            await client.close()
 
     def said(self) -> str:
         """The server's log."""

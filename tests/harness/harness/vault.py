@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -28,9 +28,11 @@ class ScriptedVault:
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def secrets(self, *secrets: str) -> None:
-        """The webhook secrets from now on, newest first."""
-        self.replies["webhook-secret"] = Reply(value=json.dumps(secrets))
+    def secrets(self, *secrets: str, ends: Mapping[str, float] | None = None) -> None:
+        """The webhook secrets from now on, newest first; `ends` are seconds since the epoch."""
+        known = ends or {}
+        found = [{"secret": secret, "until": known.get(secret, 0.0)} for secret in secrets]
+        self.replies["webhook-secret"] = Reply(value=json.dumps(found))
 
     def app(self, slug: str, api_url: str, *, app_id: str = "1") -> None:
         """The App from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
@@ -66,7 +67,10 @@ def _pin(settings: KeySettings) -> SecretStr:
     if path is None:
         return settings.vault_pkcs11_pin
     try:
-        return SecretStr(path.expanduser().read_text().strip())
+        with os.fdopen(os.open(path.expanduser(), os.O_RDONLY)) as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise Permanent(f"The token's PIN file is open to others: chmod 600 {path}")
+            return SecretStr(file.read().strip())
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Permanent(f"The token's PIN file {path} cannot be read: {why}.") from None
