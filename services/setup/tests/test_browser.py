@@ -63,7 +63,7 @@ async def _nothing_secret_was_shown(world: World, setup: Program, sight: Sight) 
     [webhook_secret] = await Vault(Bus(client), "ingest").webhook_secrets()
     await client.close()
     shown = "\n".join([*sight.texts, *sight.urls, *setup.lines])
-    for secret in (world.model_key, webhook_secret.get_secret_value(), "PRIVATE KEY-----"):
+    for secret in (world.model_key, webhook_secret.secret.get_secret_value(), "PRIVATE KEY-----"):
         assert secret not in shown
     token = parse_qs(urlsplit(await link(setup)).query)["token"][0]
     assert [token in line for line in setup.lines].count(True) == 1
