@@ -169,7 +169,9 @@ def logs(
     folder = state.Folder(_settings("").home.absolute())
     files = sorted(folder.logs.glob(f"{name or '*'}.log"))
     if not files:
-        typer.echo("No log yet: `just up` or `just demo` makes them.", err=True)
+        there = ", ".join(sorted(path.stem for path in folder.logs.glob("*.log")))
+        known = f"No log of {name}; there are {there}." if there else ""
+        typer.echo(known or "No log yet: `just up` or `just demo` makes them.", err=True)
         raise typer.Exit(1)
     command = ("tail", "-v", "-n", "50", *(["-F"] if follow else []), *map(str, files))
     show, current = Log(Console()), ""

@@ -222,7 +222,9 @@ class Demo:
 def person_token(folder: state.Folder, stack: state.Stack) -> str:
     """The demo person's token. Raises `StartError` where there is no demo."""
     if not stack.github_url:
-        raise StartError("The demo needs the GitHub stand-in: unset PATCHWRIGHT_GITHUB_APP_ID.")
+        raise StartError(
+            "A stack for your own GitHub runs here: `just down` stops it, then `just demo`."
+        )
     made = json.loads((folder.root / "demo.json").read_text())
     return str(made["person_token"])
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchwright_local import state
 from patchwright_local.settings import LocalSettings
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -40,14 +41,25 @@ async def examine(settings: LocalSettings) -> list[Finding]:
         ),
         _cgroups(),
         _user_namespaces(),
+        *_keys(settings),
+        *(Finding(name, False, "is missing beside the App's id") for name in settings.missing()),
+    ]
+
+
+def _keys(settings: LocalSettings) -> list[Finding]:
+    """Set-up leaves the keys with the vault; without it the environment may bring them."""
+    if state.Folder(settings.home.absolute()).app.exists():
+        return [
+            Finding("GitHub App", True, "was set up: `just secrets list` shows the vault's keys")
+        ]
+    return [
         _set("model key", settings.real_model, "ANTHROPIC_API_KEY", "the model is scripted"),
         _set(
             "GitHub App",
             settings.real_github,
             "PATCHWRIGHT_GITHUB_APP_ID",
-            "the GitHub stand-in is used",
+            "the GitHub stand-in is used; `just setup` makes one",
         ),
-        *(Finding(name, False, "is missing beside the App's id") for name in settings.missing()),
     ]
 
 

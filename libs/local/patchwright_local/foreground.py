@@ -69,7 +69,7 @@ def describe(console: Console, stack: state.Stack, options: Options) -> None:
     """Where everything is."""
     console.print("\n[bold green]Patchwright is up.[/]  Ctrl-C stops it.")
     rows = {
-        "GitHub": stack.github_url or "the real one",
+        "GitHub": stack.github_url or "the real one: `just secrets list` shows what the vault has",
         "Webhooks": stack.webhook_url,
         "Relay": channel.shown(options.relay) if options.relay else "",
         "Traces": stack.trace_url,

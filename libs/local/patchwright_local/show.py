@@ -11,6 +11,9 @@ from rich.text import Text
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "white")
 LEVELS = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
 
+_UNINTERESTING = ("[INF]", "_INBOX_runner.border")
+"""Of nats-server: its account of its own start, and what the vault tries in order to be refused."""
+
 
 class Log:
     """Prints each line once, with its process's name in its colour."""
@@ -25,8 +28,8 @@ class Log:
         """Show one line of one process."""
         if self.quiet:
             return
-        if name == "nats" and "[INF]" in line:
-            return  # nats-server's account of its own start; its log file has it
+        if name == "nats" and any(part in line for part in _UNINTERESTING):
+            return  # its log file has it
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         text = Text.assemble((f"{name:>9} ", colour), ("│ ", "dim"))
         text.append_text(readable(line))
