@@ -105,7 +105,7 @@ async def test_silent_server_is_a_retry_within_the_time_limit(nats: NatsServer, 
             await bus.publish(
                 DELIVERY_RECEIVED, ("issues", "opened", "7"), b"{}", message_id="d-1", timeout=0.3
             )
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 4.0  # the usual limit is 5
 
 
 async def test_absent_server_is_a_retry(nats: NatsServer, bus: Bus) -> None:

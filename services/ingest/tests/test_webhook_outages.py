@@ -8,6 +8,7 @@ import time
 from harness.nats import NatsServer
 from patchwright_common.bus import Bus
 from patchwright_common.flow import PW_DELIVERIES
+from patchwright_ingest.app import PUBLISH_TIMEOUT
 
 from .webhooks import ISSUE, Endpoint, padded, stored
 from .webhooks import without_stack_trace as reason
@@ -88,7 +89,10 @@ async def assert_refused_in_time(ingest: Endpoint, body: bytes) -> None:
     started = time.monotonic()
     answer = await ingest.post(body)
     assert answer.status_code == 503
-    assert time.monotonic() - started < 2.0
+    # The time limit is well inside two seconds; the machine may be busy with something else, but
+    # not for so long that it could have been another limit (5 s for any exchange with NATS).
+    assert PUBLISH_TIMEOUT < 2.0
+    assert time.monotonic() - started < 4.5
     reason(answer.text)
 
 

@@ -195,7 +195,7 @@ async def test_body_that_trickles_is_408(bus: Bus) -> None:
         started = time.monotonic()
         answer = await ingest.raw(head, b"{", b'"')
         assert b" 408 " in answer[:20]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8  # the usual limit is 10
         assert (await ingest.http.get("/healthz")).status_code == 200
 
 
