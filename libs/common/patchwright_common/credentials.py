@@ -130,8 +130,13 @@ class Vault:
         self._bus = bus
         self._caller = caller
 
-    async def token(self, request: TokenRequest) -> SecretStr:
-        """An installation token with the permissions of this caller."""
+    async def token(self, request: TokenRequest, *, refused: SecretStr | None = None) -> SecretStr:
+        """An installation token with the permissions of this caller.
+
+        Another one than `refused`, which GitHub did not accept.
+        """
+        if refused is not None:
+            request = request.model_copy(update={"refused": digest(refused)})
         reply = await self.ask("token", request.model_dump(), job_id=request.job_id)
         if reply.expires_at and reply.expires_at < time.time() + EXPIRY_MARGIN / 10:
             raise Retry("the vault's token is about to expire")

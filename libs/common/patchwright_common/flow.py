@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from patchwright_common import events
 
 DAY = 24 * 3600.0
+BODY_REFERENCE = "Patchwright-Body-Sha256"
+"""Header of a delivery whose body is in `PW_DELIVERIES`, by its SHA-256 in hex; ingest sets it."""
 DELIVERY_BYTES = 25 * 2**20
 """GitHub sends no larger delivery.
 https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""

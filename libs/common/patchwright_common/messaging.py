@@ -31,7 +31,14 @@ from patchwright_common import telemetry
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.events import JOB_ID, Event, JobFailed
-from patchwright_common.flow import DEAD_LETTER, JOB_FAILED, Consumer
+from patchwright_common.flow import (
+    BODY_REFERENCE,
+    DEAD_LETTER,
+    DELIVERY_BYTES,
+    JOB_FAILED,
+    PW_DELIVERIES,
+    Consumer,
+)
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -82,6 +89,13 @@ class Delivery:
         if event.job_id != self.job_id:
             raise Permanent("An internal message names another job than its subject.")
         return event
+
+
+async def whole_body(bus: Bus, delivery: Delivery) -> bytes:
+    """A raw delivery's body, wherever it lies. Raises `Permanent` when it is gone or too large."""
+    if digest := delivery.headers.get(BODY_REFERENCE.lower()):
+        return await bus.get(PW_DELIVERIES, digest, limit=DELIVERY_BYTES)
+    return delivery.body
 
 
 Handler = Callable[[Delivery], Awaitable[None]]

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from patchwright_ingest.main import Server, bound
+from patchwright_common.listening import Server, bound
 
 Form = Callable[[bytes], dict[str, str]]
 """What becomes of a body in a message: members and the JSON of their values."""
@@ -134,7 +134,7 @@ async def running_smee() -> AsyncIterator[Smee]:
 @asynccontextmanager
 async def serving(app: Starlette) -> AsyncIterator[int]:
     """The application's port."""
-    with bound("127.0.0.1", 0) as listener:
+    with bound("127.0.0.1", 0, advice="") as listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
         server = Server(config)
         running = asyncio.create_task(server.serve([listener]))

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from patchwright_common import telemetry
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Retry
-from patchwright_common.flow import DELIVERY_RECEIVED, PW_DELIVERIES
+from patchwright_common.flow import BODY_REFERENCE, DELIVERY_RECEIVED, PW_DELIVERIES
 from patchwright_ingest.webhook import (
     BODY_LIMIT,
     RefusedError,
@@ -43,8 +43,6 @@ LINGER = 1.0
 """Seconds that a sender of too much has to stop writing."""
 HEADER_ROOM = 16 * 1024
 """Bytes of a message that are left to its headers."""
-BODY_REFERENCE = "Patchwright-Body-Sha256"
-"""Header of a message whose body is in the object store `PW_DELIVERIES`."""
 
 
 class Secrets(Protocol):

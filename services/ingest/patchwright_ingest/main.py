@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 from pydantic import Field
@@ -15,7 +13,7 @@ from patchwright_common import flow
 from patchwright_common.app_facts import App, known_app
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
-from patchwright_common.errors import Permanent
+from patchwright_common.listening import Server, bound
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
 from patchwright_github.session import client
@@ -27,6 +25,8 @@ from patchwright_ingest.trigger import LABEL
 from patchwright_ingest.webhook_secrets import WebhookSecrets
 
 log = logging.getLogger(__name__)
+
+WHERE = "PATCHWRIGHT_INGEST_HOST and PATCHWRIGHT_INGEST_PORT say where."
 
 
 class IngestSettings(ServiceSettings):
@@ -50,30 +50,10 @@ class TriageSettings(ServiceSettings):
     )
 
 
-class Server(uvicorn.Server):
-    """Leaves the signals to us: uvicorn raises them again, which ends the process on the spot."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn; ends the process where it cannot listen."""
-        await super().startup(sockets)
-        for listener in sockets or ():
-            log.info("listening on %s port %s", *listener.getsockname()[:2])
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Called by uvicorn around its life."""
-        yield
-
-
 async def serve_ingest() -> None:
     """Run the webhook's endpoint until told to stop."""
     settings = IngestSettings()
-    with bound(settings.ingest_host, settings.ingest_port) as listener:
+    with bound(settings.ingest_host, settings.ingest_port, advice=WHERE) as listener:
         async with connected("ingest", settings) as service:
             await _serve(service, listener)
 
@@ -90,38 +70,18 @@ async def _serve(service: Service, listener: socket.socket) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve([listener]))
         keeping = tasks.create_task(secrets.keep(service.bus))
-        announcing = tasks.create_task(_announce(server, secrets))
+        announcing = tasks.create_task(_announce(server, listener, secrets))
         await until_stopped()
         keeping.cancel()
         announcing.cancel()
         server.should_exit = True
 
 
-async def _announce(server: Server, secrets: WebhookSecrets) -> None:
-    await secrets.learnt()
+async def _announce(server: Server, listener: socket.socket, secrets: WebhookSecrets) -> None:
     await server.listening.wait()
+    log.info("listening on %s port %s", *listener.getsockname()[:2])
+    await secrets.learnt()
     log.info("ready")
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that does not listen yet: until NATS is there, senders are turned away at once.
-
-    Raises `Permanent` when the address cannot be had.
-    """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # asyncio does this only for sockets that it made itself: each answer would wait for the
-        # client's delayed acknowledgement. Connections inherit it.
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        raise Permanent(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
-            advice="PATCHWRIGHT_INGEST_HOST and PATCHWRIGHT_INGEST_PORT say where.",
-        ) from None
-    return found
 
 
 async def serve_triage() -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2 as httpx
 from pydantic import SecretStr
 
-from patchwright_common.credentials import TokenRequest, Vault, digest
+from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.events import NO_COMMIT, Remark
 from patchwright_github.address import clone_url
 from patchwright_github.session import RefusedError, Session
@@ -79,7 +79,7 @@ class GitHubRepositories:
         )
 
         async def renew(refused: SecretStr) -> SecretStr:
-            return await self._vault.token(request.model_copy(update={"refused": digest(refused)}))
+            return await self._vault.token(request, refused=refused)
 
         return Session(self._client, await self._vault.token(request), renew)
 

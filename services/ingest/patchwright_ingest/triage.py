@@ -19,9 +19,8 @@ from patchwright_common.events import (
     Remark,
     Repository,
 )
-from patchwright_common.flow import DELIVERY_BYTES, JOB_READIED, PW_DELIVERIES
-from patchwright_common.messaging import Delivery
-from patchwright_ingest.app import BODY_REFERENCE
+from patchwright_common.flow import JOB_READIED
+from patchwright_common.messaging import Delivery, whole_body
 from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
@@ -71,9 +70,7 @@ class Triage:
     async def on_delivery(self, delivery: Delivery) -> None:
         """A delivery becomes a job, or a reason why not."""
         event = delivery.subject.split(".")[2]
-        body = delivery.body
-        if digest := delivery.headers.get(BODY_REFERENCE.lower()):
-            body = await self._bus.get(PW_DELIVERIES, digest, limit=DELIVERY_BYTES)
+        body = await whole_body(self._bus, delivery)
         trigger = find(event, read(body), mention=self._mention, label=self._label)
         if isinstance(trigger, Ignored):
             _ignore(trigger.reason)

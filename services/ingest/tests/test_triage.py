@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from patchwright_common.events import NO_COMMIT
-from patchwright_ingest.app import BODY_REFERENCE
+from patchwright_common.flow import BODY_REFERENCE
 
 from .chain import Chain, Place, chain
 from .webhooks import headers, signature

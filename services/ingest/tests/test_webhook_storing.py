@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from harness.nats import bus as connect
 from harness.nats import nats_server
 from patchwright_common.bus import Bus
-from patchwright_common.flow import PW_DELIVERIES
-from patchwright_ingest.app import BODY_REFERENCE
+from patchwright_common.flow import BODY_REFERENCE, PW_DELIVERIES
 from patchwright_ingest.webhook import BODY_LIMIT, KEPT_HEADERS
 
 from .webhooks import ISSUE, Endpoint, endpoint, headers, padded, stored

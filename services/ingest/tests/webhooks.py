@@ -19,8 +19,8 @@ from nats.js.errors import NotFoundError
 from pydantic import SecretStr
 
 from patchwright_common.bus import Bus
+from patchwright_common.listening import Server, bound
 from patchwright_ingest.app import Ingest
-from patchwright_ingest.main import Server, bound
 
 SECRET = secrets.token_hex(20)
 ISSUE = json.dumps({"action": "labeled", "repository": {"id": 7}, "issue": {"number": 1}}).encode()
@@ -106,7 +106,7 @@ class Endpoint:
 @asynccontextmanager
 async def endpoint(bus: Bus, *, body_timeout: float = 10.0) -> AsyncIterator[Endpoint]:
     """The real application under uvicorn, as `patchwright-ingest` runs it."""
-    with bound("127.0.0.1", 0) as listener:
+    with bound("127.0.0.1", 0, advice="") as listener:
         running = Endpoint(listener.getsockname()[1])
         app = Ingest(bus, running, body_timeout=body_timeout).app()
         server = Server(uvicorn.Config(app, log_config=None, access_log=False))

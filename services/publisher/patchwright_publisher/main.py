@@ -51,7 +51,7 @@ async def serve() -> None:
 
             async def open_session(job: JobRequested) -> Session:
                 async def renew(refused: SecretStr) -> SecretStr:
-                    return await vault.token(token_request(job, refused=refused))
+                    return await vault.token(token_request(job), refused=refused)
 
                 return Session(github, await vault.token(token_request(job)), renew)
 

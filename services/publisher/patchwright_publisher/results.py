@@ -18,7 +18,7 @@ from pydantic import SecretStr, TypeAdapter
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
-from patchwright_common.credentials import TokenRequest, Vault, digest
+from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.errors import Permanent
 from patchwright_common.events import (
     AnswerProduced,
@@ -156,7 +156,7 @@ class Results:
                 yield change
         except TokenRefusedError:
             # The next attempt gets another one.
-            await self._vault.token(token_request(job, refused=token))
+            await self._vault.token(token_request(job), refused=token)
             raise
 
     async def _show(self, job: JobRequested, outcome: Outcome, change: Verified | None) -> Shown:
@@ -243,11 +243,10 @@ class Results:
         return await self._vault.token(token_request(job))
 
 
-def token_request(job: JobRequested, *, refused: SecretStr | None = None) -> TokenRequest:
-    """Which token a job's writes need; `refused` is one that GitHub did not accept."""
+def token_request(job: JobRequested) -> TokenRequest:
+    """Which token a job's writes need."""
     return TokenRequest(
         installation_id=job.repository.installation_id,
         repository_id=job.repository.id,
         job_id=job.job_id,
-        refused=digest(refused) if refused else "",
     )

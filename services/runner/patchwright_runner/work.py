@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
-from patchwright_common.credentials import TokenRequest, Vault, digest
+from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
     NO_COMMIT,
@@ -184,8 +184,8 @@ class Attempt:
         try:
             return await self._fetch_with(token)
         except TokenRefusedError:
-            another = request.model_copy(update={"refused": digest(token)})
-            return await self._fetch_with(await self._shop.vault.token(another))
+            another = await self._shop.vault.token(request, refused=token)
+            return await self._fetch_with(another)
 
     async def _fetch_with(self, token: SecretStr) -> Path:
         repository = self._job.repository

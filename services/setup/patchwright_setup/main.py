@@ -6,14 +6,13 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 from pydantic import Field
 
 from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent
+from patchwright_common.listening import Server, bound
 from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
 from patchwright_setup import hosts
 from patchwright_setup.app import create_app
@@ -24,6 +23,7 @@ from patchwright_setup.vault import SetupVault
 
 log = logging.getLogger(__name__)
 
+WHERE = "PATCHWRIGHT_SETUP_HOST and PATCHWRIGHT_SETUP_PORT say where; port 0 takes a free one."
 LINGER = 3.0
 """Seconds from the last page to the end, for its style sheet and a reload."""
 
@@ -43,28 +43,10 @@ class SetupSettings(ServiceSettings):
     )
 
 
-class Server(uvicorn.Server):
-    """Leaves the signals to us, and tells when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Called by uvicorn around its life."""
-        yield
-
-
 async def serve() -> None:
     """Run until the last page was delivered, or until told to stop."""
     settings = SetupSettings()
-    with bound(settings.setup_host, settings.setup_port) as listener:
+    with bound(settings.setup_host, settings.setup_port, advice=WHERE) as listener:
         public_url = address(settings, listener.getsockname()[1])
         github_url = _checked(settings.github_url, "PATCHWRIGHT_GITHUB_URL")
         async with connected("setup", settings) as service:
@@ -156,23 +138,6 @@ def _checked(url: str, variable: str) -> str:
         return hosts.web_address(url)
     except ValueError as error:
         raise Permanent(f"{variable} does not fit.", advice=str(error)) from None
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that uvicorn will listen on. Raises `Permanent` when it cannot be had."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        raise Permanent(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
-            advice="PATCHWRIGHT_SETUP_HOST and PATCHWRIGHT_SETUP_PORT say where; port 0 takes a "
-            "free one.",
-        ) from None
-    return found
 
 
 def main() -> None:

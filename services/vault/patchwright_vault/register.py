@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from patchwright_common.errors import Permanent, Retry
-from patchwright_common.flow import DELIVERY_BYTES, PW_DELIVERIES, PW_GITHUB
+from patchwright_common.flow import PW_GITHUB
+from patchwright_common.messaging import whole_body
 from patchwright_vault.store import MissingError, Store
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREFIX = "installation."
-BODY_REFERENCE = "patchwright-body-sha256"
-"""Header of a delivery whose body is in `PW_DELIVERIES`; ingest sets it."""
 SEEN_LIMIT = 32
 """Deliveries that a record remembers, so that one that GitHub repeats changes nothing."""
 REPOSITORY_LIMIT = 5000
@@ -232,9 +231,7 @@ class Register:
 
         Raises `Retry` while GitHub cannot say whether it knows a new one.
         """
-        body = delivery.body
-        if digest := delivery.headers.get(BODY_REFERENCE):
-            body = await self._bus.get(PW_DELIVERIES, digest, limit=DELIVERY_BYTES)
+        body = await whole_body(self._bus, delivery)
         action = delivery.subject.split(".")[3]
         event = happened(action, delivery.headers.get("x-github-delivery", ""), body)
         if event is None:

@@ -6,11 +6,13 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 
 from harness.nats import NatsServer
 from patchwright_common.bus import Bus
+from patchwright_common.credentials import TokenRequest
 
-from .serving import asking
+from .serving import Serving, asking, serving
 from .soft_hsm import SoftHsm
 
 
@@ -29,3 +31,17 @@ async def _bus(nats: NatsServer) -> AsyncIterator[Bus]:
     """A tester's connection; a vault under its own identity may answer it."""
     async with asking(nats) as connection:
         yield connection
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="vault")
+async def _vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
+    """A vault that answers, for the tests of one module."""
+    async with serving(tmp_path_factory.mktemp("vault")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ours(vault: Serving) -> TokenRequest:
+    """A repository of the test's own."""
+    [made] = await vault.install("ours")
+    return made

@@ -55,7 +55,7 @@ asyncio.run(use())
 class SoftHsm:
     """Where it lies, and the variable that tells its library so."""
 
-    library: Path
+    module: Path
     folder: Path
     thread: Thread
 
@@ -92,7 +92,7 @@ class SoftHsm:
             env=self.environment,
         )
         self.forget()  # it lists the tokens once
-        return TokenSettings(self.library, label, SecretStr(PIN))
+        return TokenSettings(self.module, label, SecretStr(PIN))
 
     def keys(self, token: TokenSettings, *, time_limit: float = 10) -> Pkcs11Keys:
         """Another vault's, but for the process."""
@@ -100,13 +100,13 @@ class SoftHsm:
 
     def forget(self) -> None:
         """End every session and login, as when a token is taken out and put back."""
-        pkcs11.lib(str(self.library)).reinitialize()
+        pkcs11.lib(str(self.module)).reinitialize()
 
     async def elsewhere(self, token: TokenSettings, what: str) -> tuple[int, bytes]:
         """`what` in another process; what that one then wrapped."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-c", USE, str(self.library), token.token, PIN, what),
+            *("-c", USE, str(self.module), token.token, PIN, what),
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await process.communicate()

@@ -6,12 +6,10 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from nats.js.errors import NotFoundError
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -20,21 +18,9 @@ from patchwright_common.credentials import Request, TokenRequest
 from patchwright_common.wire import Keypair
 from patchwright_vault.jobs import STRAGGLER
 
-from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request, serving
+from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="vault")
-async def _vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
-    async with serving(tmp_path_factory.mktemp("vault")) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def ours(vault: Serving) -> TokenRequest:
-    [made] = await vault.install("ours")
-    return made
 
 
 async def last(vault: Serving, kind: str, job_id: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -39,7 +39,7 @@ def look(token: TokenSettings) -> list[dict[Attribute, object]]:
         *(Attribute.EXTRACTABLE, Attribute.NEVER_EXTRACTABLE, Attribute.LOCAL),
         *(Attribute.WRAP, Attribute.SIGN, Attribute.DERIVE),
     ]
-    opened = pkcs11.lib(str(token.library)).get_token(token_label=token.token)
+    opened = pkcs11.lib(str(token.module)).get_token(token_label=token.token)
     session = opened.open(rw=True)  # the process is logged in
     keys = session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})
     return [{name: key[name] for name in wanted} for key in keys]
@@ -155,7 +155,7 @@ async def test_what_is_not_there_is_named(
     (tmp_path / "text.so").write_text("text")
     for path in (tmp_path / "absent.so", tmp_path / "text.so"):
         with pytest.raises(Permanent, match="cannot be loaded"):
-            await soft_hsm.keys(replace(token, library=path)).begin()
+            await soft_hsm.keys(replace(token, module=path)).begin()
 
 
 # The library tries to end a search of the lost session, and says that it cannot.
@@ -181,7 +181,7 @@ async def test_login_that_was_lost_does_not_look_like_lost_keys(
         session = keys._session
         assert session
         session.close()  # which logs out
-        session = pkcs11.lib(str(token.library)).get_token(token_label=token.token).open(rw=True)
+        session = pkcs11.lib(str(token.module)).get_token(token_label=token.token).open(rw=True)
         keys._session = session
         assert await use()
     assert await keys.versions() == (2, 1)
@@ -225,7 +225,7 @@ async def test_vault_program_keeps_its_keys_in_the_token(
     plain = {
         **soft_hsm.environment,
         **nats.environment("vault"),
-        "PATCHWRIGHT_VAULT_PKCS11_LIBRARY": str(token.library),
+        "PATCHWRIGHT_VAULT_PKCS11_LIBRARY": str(token.module),
         "PATCHWRIGHT_VAULT_PKCS11_TOKEN": token.token,
         "PATCHWRIGHT_VAULT_PKCS11_PIN_FILE": str(tmp_path / "pin"),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -16,21 +16,9 @@ from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.flow import PW_DELIVERIES
 
 from .looking import everything_stored
-from .serving import Serving, serving
+from .serving import Serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="vault")
-async def _vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
-    async with serving(tmp_path_factory.mktemp("vault")) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def ours(vault: Serving) -> TokenRequest:
-    [made] = await vault.install("ours")
-    return made
 
 
 async def pass_on(vault: Serving, act: Callable[[], Any], *, copies: int = 1) -> None:

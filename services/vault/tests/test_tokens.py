@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,17 +25,11 @@ from patchwright_common.errors import Permanent
 from patchwright_vault.tokens import REPLACEMENT_INTERVAL
 
 from .looking import bytes_on_disk, everything_stored, lines_of
-from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request, serving
+from .serving import MODEL_KEY, WEBHOOK_SECRET, Serving, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CALLERS = ("triage", "runner", "publisher")
 HANG = 60.0
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="vault")
-async def _vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
-    async with serving(tmp_path_factory.mktemp("vault")) as running:
-        yield running
 
 
 @dataclass
@@ -56,12 +49,6 @@ async def hanging(vault: Serving) -> Hanging:
     asking = [asyncio.create_task(vault.ask("runner", "token", slow)) for _ in range(3)]
     await asyncio.sleep(0.3)
     return Hanging(asking)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def ours(vault: Serving) -> TokenRequest:
-    [made] = await vault.install("ours")
-    return made
 
 
 async def test_slow_installation_holds_up_no_other(

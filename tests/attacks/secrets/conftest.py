@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.stack import RunningStack, running_stack
-from patchwright_common.errors import Permanent
-from patchwright_runner.main import RunnerSettings, pick_backend
+from harness.stack import RunningStack, require, running_stack
 
 from .crashing import cores_allowed
 from .failures import full_run, short_run
@@ -23,22 +20,12 @@ BACKENDS = ("bubblewrap", "docker")
 LEAKING = Path(__file__).with_name("leaking_up.py")
 
 
-async def _require(sandbox: str) -> None:
-    """A missing sandbox skips on a person's machine and fails where CI promised it."""
-    try:
-        await pick_backend(RunnerSettings(sandbox=sandbox))
-    except Permanent as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing.reason)
-        pytest.skip(missing.reason)
-
-
 @contextmanager
 def own_stack(
     sandbox: str, factory: pytest.TempPathFactory, *program: str
 ) -> Iterator[RunningStack]:
     """With a TMPDIR of its own; it could dump core."""
-    asyncio.run(_require(sandbox))
+    asyncio.run(require(sandbox))
     root: Path = factory.mktemp(sandbox)
     (root / "tmp").mkdir()
     with (

@@ -18,14 +18,17 @@ import httpx
 import jwt
 import nats.errors
 import psutil
+import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from patchwright_common.errors import Permanent
 from patchwright_common.requests import OPERATOR
 from patchwright_ingest.trigger import LABEL
 from patchwright_local import state
 from patchwright_local.connection import connected
 from patchwright_local.demo_app import REPOSITORY
+from patchwright_runner.main import RunnerSettings, pick_backend
 from standin_github.client import StandinGitHub
 
 START_TIMEOUT = 90.0
@@ -220,3 +223,13 @@ def _wait(process: subprocess.Popen[bytes], folder: state.Folder, log: Path) -> 
         time.sleep(0.05)
     process.kill()
     raise AssertionError(f"the stack did not come up:\n{log.read_text()[-4000:]}")
+
+
+async def require(sandbox: str) -> None:
+    """A missing sandbox skips on a person's machine and fails where CI promised it."""
+    try:
+        await pick_backend(RunnerSettings(sandbox=sandbox))
+    except Permanent as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing.reason)
+        pytest.skip(missing.reason)

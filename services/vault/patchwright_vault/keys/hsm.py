@@ -59,9 +59,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class TokenSettings:
-    """`library` is the PKCS#11 module (.so), `prefix` begins the labels of the vault's keys."""
+    """`module` is the PKCS#11 library (.so), `prefix` begins the labels of the vault's keys."""
 
-    library: Path
+    module: Path
     token: str
     pin: SecretStr = field(repr=False)
     prefix: str = "patchwright-vault"
@@ -191,7 +191,7 @@ class Pkcs11Keys:
             if self._was_open:
                 raise  # it went away, and may come back
             raise Permanent(
-                f"There is not one token {given.token!r} behind {given.library}. "
+                f"There is not one token {given.token!r} behind {given.module}. "
                 "Nothing was overwritten.",
                 advice="Check PATCHWRIGHT_VAULT_PKCS11_TOKEN; "
                 "`pkcs11-tool --list-token-slots` shows the labels.",
@@ -200,7 +200,7 @@ class Pkcs11Keys:
         return session
 
     def _library(self) -> Any:
-        path = self._settings.library
+        path = self._settings.module
         try:
             return pkcs11.lib(str(path))
         except RuntimeError as error:
