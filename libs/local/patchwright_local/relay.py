@@ -170,6 +170,7 @@ class Relay:
     async def _send(self, http: httpx.AsyncClient, delivery: Delivery) -> None:
         """Return when ingest has it, or never will; under one id it stores it once."""
         tries = failures = 0
+        said = ""
         while True:
             status, reason = await self._try(http, delivery)
             if 200 <= status < 300:
@@ -181,7 +182,8 @@ class Relay:
                     [delivery.id], f"ingest answers {status}, {reason}", _why(status, delivery)
                 )
                 return
-            if tries % REMINDER == 0:
+            if reason != said or tries % REMINDER == 0:
+                said = reason
                 log.warning(
                     "ingest does not take deliveries (%s); waiting: %d",
                     reason,
