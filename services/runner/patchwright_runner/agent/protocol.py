@@ -89,6 +89,19 @@ class Turn:
     usage: Usage
     tool_calls: tuple[ToolCall, ...]
     seconds: float
+    transcript: Sequence[Mapping[str, Any]] = ()
+    """The conversation so far, this turn's tool results included, fit for JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where an agent can go on: after so many turns, with this conversation behind it.
+
+    The sandbox's workspace has been brought back to the same moment.
+    """
+
+    turns: int
+    transcript: Sequence[Mapping[str, Any]]
 
 
 class Observer(Protocol):
@@ -114,8 +127,20 @@ class AgentResult:
 class Agent(Protocol):
     """Something that can work on a task."""
 
-    async def work(self, task: Task, sandbox: Sandbox, observer: Observer) -> AgentResult:
+    async def work(
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        observer: Observer,
+        *,
+        resume: Checkpoint | None = None,
+        feedback: str = "",
+    ) -> AgentResult:
         """Change the sandbox's workspace, or just answer.
+
+        `resume` goes on from there, and numbers its turns accordingly, instead of beginning.
+        `feedback` is what the agent hears after its conversation had come to an end, such as
+        the output of the repository's verify command.
 
         Raises Permanent for a refusal, a used-up budget or wrong settings, Retry when the model
         or the box failed for now, and whatever the observer raises.

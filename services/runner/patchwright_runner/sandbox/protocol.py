@@ -6,10 +6,10 @@ sandbox are paths inside the box, absolute or relative to `WORKSPACE`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
 from patchwright_common.errors import Retry
@@ -18,6 +18,9 @@ WORKSPACE = "/workspace"
 HOME = "/home/agent"
 AGENT_ID = 10001
 """User and group id of everything in the box; no account on the host has it."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_DOORS: Mapping[int, Path] = MappingProxyType({})
 
 
 class ToolError(Exception):
@@ -60,6 +63,8 @@ class BoxSpec:
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the clean environment of commands. Never a secret."""
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    """Files or folders of this machine that the box sees, read-only, by their path in the box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,25 @@ class Entry:
 class Sandbox(Protocol):
     """A running box. Every call has a time limit; cancelling a call ends it in the box too."""
 
-    async def run(self, command: str, *, timeout: float) -> Result:
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = NOTHING,
+        doors: Mapping[int, Path] = NO_DOORS,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Result:
         """Run `command` with bash in the workspace, and end it after `timeout` seconds.
 
         Nothing outlives its command: background processes, daemons too, are killed when it
         ends. Calls queue: the box does one thing at a time.
+
+        `environment` is added for this command. `doors` are the only ways out: TCP ports on the
+        box's loopback, each leading to a UNIX socket that the runner owns, open for this command
+        alone. `heard` gets the output piece by piece while it is written; a slow one holds the
+        command back. What it raises ends the command.
         """
         ...
 
