@@ -8,15 +8,15 @@ replayed and resumed.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from anthropic import AsyncAnthropic, Timeout
 from anthropic.types import MessageParam
-from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
 from patchwright_common.telemetry import span
@@ -27,6 +27,7 @@ from patchwright_runner.agent.conversation import (
     last_words,
     user_message,
 )
+from patchwright_runner.agent.dialogue import Dialogue, spent
 from patchwright_runner.agent.limits import check, out_of_time, out_of_turns
 from patchwright_runner.agent.model import Model, Patience, Reply
 from patchwright_runner.agent.prompt import SYSTEM, opening_message
@@ -40,6 +41,7 @@ from patchwright_runner.agent.protocol import (
     Usage,
 )
 from patchwright_runner.agent.tools import COMMAND_SECONDS, Outcome, Toolbox, not_executed
+from patchwright_runner.agent.window import Window, window_of
 from patchwright_runner.sandbox.protocol import Sandbox
 
 BASE_URL = "https://api.anthropic.com"
@@ -54,13 +56,16 @@ COMPLETE = frozenset({"tool_use", "end_turn", "stop_sequence"})
 class Work:
     """What one call of the agent works with."""
 
-    model: Model
+    dialogue: Dialogue
     toolbox: Toolbox
     observer: Observer
 
 
 class ClaudeAgent:
-    """Made for one job. `used` is what earlier attempts at it took from the budget."""
+    """Made for one job. `used` is what earlier attempts at it took from the budget.
+
+    `window` in tokens makes conversations shorter than the model could hold.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class ClaudeAgent:
         model: str = DEFAULT_MODEL,
         base_url: str = BASE_URL,
         max_tokens: int = MAX_TOKENS,
+        window: int | None = None,
         budget: Budget = Budget(),  # noqa: B008 - frozen
         used: Usage = Usage(),  # noqa: B008 - frozen
         patience: Patience = Patience(),  # noqa: B008 - frozen
@@ -78,6 +84,7 @@ class ClaudeAgent:
         self._name = model
         self._base_url = base_url
         self._max_tokens = max_tokens
+        self._window = Window(min(window or sys.maxsize, window_of(model)), max_tokens)
         self._budget = budget
         self._used = used
         self._patience = patience
@@ -104,34 +111,33 @@ class ClaudeAgent:
         turns = resume.turns if resume else 0
         with span("run agent", attributes=attributes) as current:
             async with self._time_limit(), self._model() as model:
-                job = Work(model, Toolbox(sandbox, self._command_seconds), observer)
-                result = await self._converse(job, messages, turns)
-            current.set_attributes(
-                {"patchwright.agent.turns": result.turns, **_spent(result.usage)}
-            )
+                dialogue = Dialogue(model, self._window, messages)
+                job = Work(dialogue, Toolbox(sandbox, self._command_seconds), observer)
+                result = await self._converse(job, turns)
+            current.set_attributes({"patchwright.agent.turns": result.turns, **spent(result.usage)})
             return result
 
-    async def _converse(self, job: Work, messages: list[MessageParam], turns: int) -> AgentResult:
+    async def _converse(self, job: Work, turns: int) -> AgentResult:
         usage = Usage()
-        while not has_ended(messages):
+        while not has_ended(job.dialogue.messages):
             if turns >= self._budget.turns:
                 raise out_of_turns(self._budget)
             check(self._budget, self._used)
             turns += 1
-            turn, reply = await self._take_turn(job, messages, turns)
+            turn, reply = await self._take_turn(job, turns)
             usage += turn.usage
             await job.observer.turn_finished(turn)
             check_ending(reply)
+        messages = job.dialogue.messages
         return AgentResult(last_words(messages), usage, turns, messages)
 
-    async def _take_turn(
-        self, job: Work, messages: list[MessageParam], number: int
-    ) -> tuple[Turn, Reply]:
+    async def _take_turn(self, job: Work, number: int) -> tuple[Turn, Reply]:
         """Puts the reply, and what the model is told next, into the conversation."""
         started = time.monotonic()
-        reply = await self._ask(job.model, messages)
+        reply = await job.dialogue.reply()
         self._used += reply.usage
         outcomes = await _execute(job.toolbox, reply)
+        messages = job.dialogue.messages
         messages += continuation(messages, reply, outcomes)
         calls = tuple(outcome.call for outcome in outcomes)
         seconds = time.monotonic() - started
@@ -150,20 +156,6 @@ class ClaudeAgent:
             raise
         finally:
             self._worked += time.monotonic() - started
-
-    async def _ask(self, model: Model, messages: Sequence[MessageParam]) -> Reply:
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "anthropic",
-            "gen_ai.request.model": self._name,
-            "gen_ai.request.max_tokens": self._max_tokens,
-        }
-        with span("model turn", kind=SpanKind.CLIENT, attributes=attributes) as current:
-            reply = await model.reply(messages)
-            current.set_attributes(
-                {"gen_ai.response.finish_reasons": [reply.stop_reason], **_spent(reply.usage)}
-            )
-            return reply
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[Model]:
@@ -203,13 +195,3 @@ async def _execute(toolbox: Toolbox, reply: Reply) -> list[Outcome]:
     if reply.stop_reason == "refusal":
         return []
     return [not_executed(use) for use in reply.uses]
-
-
-def _spent(usage: Usage) -> dict[str, int | float]:
-    return {
-        "gen_ai.usage.input_tokens": usage.input_tokens,
-        "gen_ai.usage.output_tokens": usage.output_tokens,
-        "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
-        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
-        "patchwright.cost.dollars": usage.dollars,
-    }

@@ -14,7 +14,7 @@ from patchwright_common.errors import Permanent
 from patchwright_runner.agent.model import Reply
 from patchwright_runner.agent.tools import Outcome
 
-GO_ON: Final = "Your reply reached the output limit. Go on exactly where it ended."
+GO_ON: Final = "Your reply was cut off. Go on exactly where it ended."
 SAY_SOMETHING: Final = "Finish now with your final message, as described at the beginning."
 
 
