@@ -36,7 +36,6 @@ async def test_demo_issue_is_fixed_and_its_tests_pass(tmp_path: Path) -> None:
     assert result.summary.startswith("A badge without a name now greets a friend")
     assert [turn.number for turn in acting.watcher.turns] == [1, 2, 3, 4, 5, 6]
     assert result.turns == 6
-    assert result.usage.cache_read_tokens > 1000
     assert result.usage.dollars == pytest.approx(
         sum(turn.usage.dollars for turn in acting.watcher.turns)
     )
@@ -149,18 +148,6 @@ async def test_whole_conversation_goes_with_every_request(tmp_path: Path) -> Non
     assert all("thread" not in body for body in bodies)
     assert len(result.transcript) == 20
     assert result.turns == 10
-
-
-async def test_system_prompt_and_last_message_are_cached(tmp_path: Path) -> None:
-    async with stage(tmp_path) as acting:
-        result = await acting.work("scenario: ten-turns")
-        bodies = [request["body"] for request in await acting.requests()]
-
-    for body in bodies:
-        assert body["system"][-1]["cache_control"] == {"type": "ephemeral"}
-        assert body["messages"][-1]["content"][-1]["cache_control"] == {"type": "ephemeral"}
-        assert json.dumps(body).count("cache_control") == 2
-    assert "cache_control" not in json.dumps(result.transcript)
 
 
 async def test_thinking_is_sent_back_as_it_came(tmp_path: Path) -> None:

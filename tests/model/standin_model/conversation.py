@@ -26,6 +26,11 @@ def first_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
     return text_of(first["content"])
 
 
+def user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that the user wrote, tool results left out."""
+    return "\n".join(text_of(m["content"]) for m in messages if m["role"] == "user")
+
+
 def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
     if isinstance(content, str):
         return content

@@ -5,6 +5,7 @@ Source: https://platform.claude.com/docs/en/api/errors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -32,8 +33,7 @@ def error_body(status: int, message: str = "", code: str = "") -> dict[str, Any]
 
 
 def error_response(
-    status: int, message: str = "", *, code: str = "", retry_after: float | None = None
+    status: int, message: str = "", *, code: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """`retry_after` in seconds."""
-    headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
-    return JSONResponse(error_body(status, message, code), status_code=status, headers=headers)
+    body = error_body(status, message, code)
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}))

@@ -10,16 +10,28 @@ from typing import Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from standin_model import broken, stream
-from standin_model.conversation import conversation_id, first_user_text, replies_so_far
+from standin_model.cache import PromptCache
+from standin_model.conversation import (
+    conversation_id,
+    first_user_text,
+    replies_so_far,
+    user_text,
+)
 from standin_model.errors import error_body, error_response
 from standin_model.failures import Failures
-from standin_model.playbook import Playbook
+from standin_model.models import WINDOW
+from standin_model.playbook import Playbook, without_script
 from standin_model.recording import Received
 from standin_model.reply import Reply, build_reply
 from standin_model.scenario import Failure, Step
 from standin_model.threads import BETA, Threads
-from standin_model.usage import prompt_usage
-from standin_model.validation import InvalidRequestError, check_messages, check_request
+from standin_model.usage import prompt_tokens
+from standin_model.validation import (
+    InvalidRequestError,
+    check_length,
+    check_messages,
+    check_request,
+)
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
@@ -36,25 +48,28 @@ class Messages:
     """What an error repeats that is asked to."""
     threads: Threads = field(default_factory=Threads)
     failures: Failures = field(default_factory=Failures)
+    cache: PromptCache = field(default_factory=PromptCache)
 
     async def answer(self, received: Received, version: str) -> Response:
         """Raises InvalidRequestError, ScenarioError or ThreadError; the app answers them."""
         body = self._checked(received, version)
-        number = replies_so_far(body["messages"])
-        scenario = self.playbook.choose(first_user_text(body["messages"]))
-        step = scenario.step(number)
+        messages = body["messages"]
+        number = replies_so_far(messages)
+        scenario = self.playbook.choose(first_user_text(messages))
+        step = scenario.branch(without_script(user_text(messages))).step(number)
         received.scenario, received.step = scenario.name, number
-        failure = self.failures.due(conversation_id(body["messages"]), number, step)
+        failure = self.failures.due(conversation_id(messages), number, step)
         if failure and failure.status:
             received.outcome = str(failure.status)
             message = f"Not with the key {self.key}" if failure.echo else ""
-            return error_response(failure.status, message, retry_after=failure.retry_after)
+            return error_response(failure.status, message, headers=_headers(failure))
+        check_length(prompt_tokens(body, messages), scenario.window or WINDOW)
         await asyncio.sleep(max(step.delay, self.least_delay))
         reply = build_reply(
             step,
             model=body["model"],
             tools_offered=bool(body.get("tools")),
-            prompt_usage=prompt_usage(body, body["messages"]),
+            prompt_usage=self.cache.prompt_usage(body, messages),
         )
         received.outcome = failure.stream if failure and failure.stream else "ok"
         if body.get("stream"):
@@ -94,6 +109,11 @@ class Messages:
             if event["type"] == "message_stop":
                 self.threads.keep(body, reply.message())
             yield stream.encode(event)
+
+
+def _headers(failure: Failure) -> dict[str, str]:
+    after = failure.retry_after
+    return {**failure.headers, **({} if after is None else {"retry-after": f"{after:g}"})}
 
 
 async def _failing(reply: Reply, failure: Failure) -> AsyncIterator[bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+WINDOW = 1_000_000
+"""Tokens of the context window."""
 MODELS = {
     "claude-opus-5-5": "Claude Opus 5.5",
     "claude-sonnet-5-5": "Claude Sonnet 5.5",
@@ -18,7 +20,7 @@ def model_info(name: str) -> dict[str, Any]:
         "display_name": f"{MODELS.get(name, name)} (scripted)",
         "created_at": "2026-09-01T00:00:00Z",
         "lifecycle": "active",
-        "max_input_tokens": 1_000_000,
+        "max_input_tokens": WINDOW,
         "max_tokens": 128_000,
     }
 

@@ -44,6 +44,11 @@ class Playbook:
         raise ScenarioError(f"there is no scenario called {name!r}")
 
 
+def without_script(text: str) -> str:
+    """What a person wrote besides the script, which holds the words that it waits for."""
+    return OWN_SCENARIO.sub("", text)
+
+
 def load_playbook(extra: Iterable[Path] = ()) -> Playbook:
     """The scenarios of this package, preceded by those in the folders `extra`."""
     folders = [*extra, Path(__file__).parent / "scenarios"]

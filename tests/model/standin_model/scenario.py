@@ -1,14 +1,15 @@
 """What the model is scripted to do: the format of a scenario, checked as it is read.
 
-A scenario is JSON: an object with `name`, `steps` and optionally `match`, `loop`, `description`,
-or the bare list of steps. README.md beside this package has the whole format with examples.
+A scenario is JSON: an object with `name`, `steps` and optionally `match`, `loop`, `window`,
+`branches`, `description`, or the bare list of steps. README.md beside this package has the whole
+format with examples.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 STREAM_FAILURES = frozenset({"drop", "end", "error", "hang"})
@@ -38,6 +39,8 @@ class Failure:
     times: int = 1
     retry_after: float | None = None
     """Seconds, sent as the `retry-after` header."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More headers of an HTTP error."""
     echo: bool = False
     """Whether the error's message repeats the key, as a careless gateway's may."""
 
@@ -65,6 +68,17 @@ class Scenario:
     steps: tuple[Step, ...]
     match: re.Pattern[str] | None = None
     loop: bool = False
+    window: int | None = None
+    """Tokens of the model's context window, if smaller than the usual one."""
+    branches: tuple[Scenario, ...] = ()
+    """Played instead when their `match` is found in anything that the user wrote."""
+
+    def branch(self, user_text: str) -> Scenario:
+        """The script for a conversation in which the user wrote all of this."""
+        for branch in self.branches:
+            if branch.match and branch.match.search(user_text):
+                return branch
+        return self
 
     def step(self, number: int) -> Step:
         """The reply to a request that already holds `number` replies."""
@@ -79,17 +93,21 @@ def parse_scenario(data: object, *, name: str = "inline") -> Scenario:
     """Raises ScenarioError for anything that the format does not know."""
     if isinstance(data, list):
         data = {"steps": data}
-    fields = _fields(data, name, {"name", "description", "match", "loop", "steps"})
+    known = {"name", "description", "match", "loop", "steps", "window", "branches"}
+    fields = _fields(data, name, known)
     steps = fields.get("steps")
     if not isinstance(steps, list) or not steps:
         raise ScenarioError(f"{name}: `steps` must be a list with at least one step")
     parsed = tuple(_step(step, f"{name}, step {number}") for number, step in enumerate(steps, 1))
     match = fields.get("match")
+    branches = enumerate(_sequence(fields.get("branches", []), name), 1)
     return Scenario(
         name=str(fields.get("name", name)),
         steps=parsed,
         match=re.compile(match) if match else None,
         loop=bool(fields.get("loop", False)),
+        window=fields.get("window"),
+        branches=tuple(parse_scenario(b, name=f"{name}, branch {n}") for n, b in branches),
     )
 
 
@@ -116,7 +134,7 @@ def _tool_use(data: object, where: str) -> ToolUse:
 
 
 def _failure(data: object, where: str) -> Failure:
-    fields = _fields(data, where, {"status", "stream", "times", "retry_after", "echo"})
+    fields = _fields(data, where, {"status", "stream", "times", "retry_after", "headers", "echo"})
     failure = Failure(**fields)
     if (failure.status is None) == (failure.stream is None):
         raise ScenarioError(f"{where}: a failure has either `status` or `stream`")

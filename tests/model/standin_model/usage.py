@@ -1,8 +1,4 @@
-"""Plausible token counts: a quarter of the characters, cached like the real API caches.
-
-The prefix that the previous request of the conversation held counts as read from the cache and
-the rest as written to it, if the request marks anything with `cache_control`.
-"""
+"""Plausible token counts: a quarter of the characters, and a fixed number for an image."""
 
 from __future__ import annotations
 
@@ -11,35 +7,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 4
-BEHIND_THE_LAST_MARK = 3
-"""Tokens that the real API reports as plain input when everything is marked."""
+IMAGE_TOKENS = 1_500
+"""About what a screenshot takes; the real API counts (width x height) / 750."""
 
 
 def count(value: object) -> int:
+    """Of a text or of anything that is fit for JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def prompt_tokens(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> int:
-    return count(body.get("tools", [])) + count(body.get("system", "")) + count(list(messages))
+def block_tokens(block: Mapping[str, Any]) -> int:
+    """Of a content block or tool; a cache mark on it counts nothing."""
+    if block.get("type") == "image":
+        return IMAGE_TOKENS
+    return count({key: value for key, value in block.items() if key != "cache_control"})
 
 
-def prompt_usage(
+def prompt_blocks(
     body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
-) -> dict[str, int | dict[str, int]]:
-    """The input side of a `usage` object."""
-    total = prompt_tokens(body, messages)
-    replies = [index for index, m in enumerate(messages) if m["role"] == "assistant"]
-    marked = "cache_control" in json.dumps(
-        [body.get("system"), body["messages"], body.get("tools")]
-    )
-    read = written = 0
-    if marked or "cache_control" in body:
-        read = min(prompt_tokens(body, messages[: replies[-1]]), total) if replies else 0
-        written = max(total - read - BEHIND_THE_LAST_MARK, 0)
-    return {
-        "input_tokens": total - read - written,
-        "cache_read_input_tokens": read,
-        "cache_creation_input_tokens": written,
-        "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
-    }
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """All of a prompt in the order in which it is cached, each block with its place's name."""
+    system = body.get("system") or []
+    placed = [("tools", tool) for tool in body.get("tools", [])]
+    placed += [("system", block) for block in _blocks(system)]
+    for message in messages:
+        placed += [(message["role"], block) for block in _blocks(message["content"])]
+    return placed
+
+
+def prompt_tokens(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> int:
+    """What a request asks the model to read."""
+    return sum(block_tokens(block) for _, block in prompt_blocks(body, messages))
+
+
+def _blocks(content: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -47,6 +47,12 @@ def check_request(body: object, version: str) -> dict[str, Any]:
     return body
 
 
+def check_length(tokens: int, window: int) -> None:
+    """The prompt alone; a reply that finds no room behind it is another matter."""
+    if tokens > window:
+        raise InvalidRequestError(f"prompt is too long: {tokens} tokens > {window} maximum")
+
+
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
     """Check a whole conversation, as it stands after a thread was joined to its past."""
     if not messages:

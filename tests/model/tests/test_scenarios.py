@@ -92,3 +92,20 @@ async def test_history_alone_decides_the_step(client: AsyncAnthropic) -> None:
     resumed = await ask(client, question, first.to_param(), results(first))
 
     assert text(again) == text(resumed) == "Note 2 of 9."
+
+
+async def test_branch_takes_over_when_the_user_writes_its_word(client: AsyncAnthropic) -> None:
+    branch = {"match": "stop now", "steps": [{"text": "Never."}, {"text": "Stopped."}]}
+    question = issue_with_script({"text": "One."}, {"text": "Two."}, branches=[branch])
+    first = await ask(client, user(question))
+    on = await ask(client, user(question), first.to_param(), user("Go on."))
+    over = await ask(client, user(question), first.to_param(), user("Please stop now."))
+
+    assert [text(first), text(on), text(over)] == ["One.", "Two.", "Stopped."]
+
+
+async def test_prompt_beyond_the_window_is_refused(client: AsyncAnthropic) -> None:
+    question = issue_with_script({"text": "One."}, window=500, words="word " * 500)
+
+    with pytest.raises(BadRequestError, match=r"prompt is too long: \d+ tokens > 500"):
+        await ask(client, user(question))

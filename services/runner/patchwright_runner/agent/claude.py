@@ -8,35 +8,64 @@ replayed and resumed.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 from anthropic import AsyncAnthropic, Timeout
 from anthropic.types import MessageParam
-from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
-from patchwright_common.errors import Permanent
 from patchwright_common.telemetry import span
+from patchwright_runner.agent.conversation import (
+    check_ending,
+    continuation,
+    has_ended,
+    last_words,
+    user_message,
+)
+from patchwright_runner.agent.dialogue import Dialogue, spent
 from patchwright_runner.agent.limits import check, out_of_time, out_of_turns
 from patchwright_runner.agent.model import Model, Patience, Reply
 from patchwright_runner.agent.prompt import SYSTEM, opening_message
-from patchwright_runner.agent.protocol import AgentResult, Budget, Observer, Task, Turn, Usage
+from patchwright_runner.agent.protocol import (
+    AgentResult,
+    Budget,
+    Checkpoint,
+    Observer,
+    Task,
+    Turn,
+    Usage,
+)
 from patchwright_runner.agent.tools import COMMAND_SECONDS, Outcome, Toolbox, not_executed
+from patchwright_runner.agent.window import Window, window_of
 from patchwright_runner.sandbox.protocol import Sandbox
 
 BASE_URL = "https://api.anthropic.com"
 DEFAULT_MODEL = "claude-opus-5-5"
 MAX_TOKENS = 32_000
 """Of one reply, thinking included."""
-GO_ON = "Your reply reached the output limit. Go on exactly where it ended."
-SAY_SOMETHING = "Finish now with your final message, as described at the beginning."
+COMPLETE = frozenset({"tool_use", "end_turn", "stop_sequence"})
+"""After any other reason to stop, the last call may be cut off in its middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one call of the agent works with."""
+
+    dialogue: Dialogue
+    toolbox: Toolbox
+    observer: Observer
 
 
 class ClaudeAgent:
-    """Made for one job. `used` is what earlier attempts at it took from the budget."""
+    """Made for one job. `used` is what earlier attempts at it took from the budget.
+
+    `window` in tokens makes conversations shorter than the model could hold.
+    """
 
     def __init__(
         self,
@@ -45,6 +74,7 @@ class ClaudeAgent:
         model: str = DEFAULT_MODEL,
         base_url: str = BASE_URL,
         max_tokens: int = MAX_TOKENS,
+        window: int | None = None,
         budget: Budget = Budget(),  # noqa: B008 - frozen
         used: Usage = Usage(),  # noqa: B008 - frozen
         patience: Patience = Patience(),  # noqa: B008 - frozen
@@ -54,72 +84,78 @@ class ClaudeAgent:
         self._name = model
         self._base_url = base_url
         self._max_tokens = max_tokens
+        self._window = Window(min(window or sys.maxsize, window_of(model)), max_tokens)
         self._budget = budget
         self._used = used
         self._patience = patience
         self._command_seconds = command_seconds
+        self._worked = 0.0
 
-    async def work(self, task: Task, sandbox: Sandbox, observer: Observer) -> AgentResult:
-        """See Agent.work."""
+    async def work(
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        observer: Observer,
+        *,
+        resume: Checkpoint | None = None,
+        feedback: str = "",
+    ) -> AgentResult:
+        """See Agent.work. Called again, it goes on with what is left of the budget."""
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.provider.name": "anthropic",
             "gen_ai.agent.name": "claude",
             "gen_ai.request.model": self._name,
         }
-        toolbox = Toolbox(sandbox, self._command_seconds)
+        messages = _beginning(task, resume, feedback)
+        turns = resume.turns if resume else 0
         with span("run agent", attributes=attributes) as current:
-            async with self._model() as model:
-                try:
-                    async with asyncio.timeout(self._budget.seconds) as clock:
-                        result = await self._converse(model, toolbox, task, observer)
-                except TimeoutError:
-                    if clock.expired():
-                        raise out_of_time(self._budget) from None
-                    raise
-            current.set_attributes(
-                {"patchwright.agent.turns": result.turns, **_spent(result.usage)}
-            )
+            async with self._time_limit(), self._model() as model:
+                dialogue = Dialogue(model, self._window, messages)
+                job = Work(dialogue, Toolbox(sandbox, self._command_seconds), observer)
+                result = await self._converse(job, turns)
+            current.set_attributes({"patchwright.agent.turns": result.turns, **spent(result.usage)})
             return result
 
-    async def _converse(
-        self, model: Model, toolbox: Toolbox, task: Task, observer: Observer
-    ) -> AgentResult:
-        messages: list[MessageParam] = [opening_message(task)]
+    async def _converse(self, job: Work, turns: int) -> AgentResult:
         usage = Usage()
-        said = ""
-        for number in range(1, self._budget.turns + 1):
-            check(self._budget, self._used + usage)
-            started = time.monotonic()
-            reply = await self._ask(model, messages)
-            outcomes = await _execute(toolbox, reply)
-            usage += reply.usage
-            calls = tuple(outcome.call for outcome in outcomes)
-            await observer.turn_finished(
-                Turn(number, reply.usage, calls, time.monotonic() - started)
-            )
-            if reply.content:
-                messages.append({"role": "assistant", "content": cast(Any, reply.content)})
-            said = "" if outcomes else said + reply.text
-            answer = _answer(reply, outcomes, said)
-            if answer is None:
-                return AgentResult(said.strip(), usage, number, messages)
-            messages.append(answer)
-        raise out_of_turns(self._budget)
+        while not has_ended(job.dialogue.messages):
+            if turns >= self._budget.turns:
+                raise out_of_turns(self._budget)
+            check(self._budget, self._used)
+            turns += 1
+            turn, reply = await self._take_turn(job, turns)
+            usage += turn.usage
+            await job.observer.turn_finished(turn)
+            check_ending(reply)
+        messages = job.dialogue.messages
+        return AgentResult(last_words(messages), usage, turns, messages)
 
-    async def _ask(self, model: Model, messages: Sequence[MessageParam]) -> Reply:
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "anthropic",
-            "gen_ai.request.model": self._name,
-            "gen_ai.request.max_tokens": self._max_tokens,
-        }
-        with span("model turn", kind=SpanKind.CLIENT, attributes=attributes) as current:
-            reply = await model.reply(messages)
-            current.set_attributes(
-                {"gen_ai.response.finish_reasons": [reply.stop_reason], **_spent(reply.usage)}
-            )
-            return reply
+    async def _take_turn(self, job: Work, number: int) -> tuple[Turn, Reply]:
+        """Puts the reply, and what the model is told next, into the conversation."""
+        started = time.monotonic()
+        reply = await job.dialogue.reply()
+        self._used += reply.usage
+        outcomes = await _execute(job.toolbox, reply)
+        messages = job.dialogue.messages
+        messages += continuation(messages, reply, outcomes)
+        calls = tuple(outcome.call for outcome in outcomes)
+        seconds = time.monotonic() - started
+        return Turn(number, reply.usage, calls, seconds, tuple(messages)), reply
+
+    @asynccontextmanager
+    async def _time_limit(self) -> AsyncIterator[None]:
+        """The budget's seconds, less those of earlier calls."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._budget.seconds - self._worked) as clock:
+                yield
+        except TimeoutError:
+            if clock.expired():
+                raise out_of_time(self._budget) from None
+            raise
+        finally:
+            self._worked += time.monotonic() - started
 
     @asynccontextmanager
     async def _model(self) -> AsyncIterator[Model]:
@@ -143,40 +179,19 @@ class ClaudeAgent:
             )
 
 
+def _beginning(task: Task, resume: Checkpoint | None, feedback: str) -> list[MessageParam]:
+    messages = [cast(MessageParam, message) for message in resume.transcript] if resume else []
+    if not messages:
+        messages.append(opening_message(task))
+    if feedback:
+        messages.append(user_message(feedback))
+    return messages
+
+
 async def _execute(toolbox: Toolbox, reply: Reply) -> list[Outcome]:
     """In the order in which the model asked, as the later ones may build on the earlier."""
-    if reply.stop_reason == "max_tokens":
-        return [not_executed(use) for use in reply.uses]
-    return [await toolbox.call(use) for use in reply.uses]
-
-
-def _answer(reply: Reply, outcomes: Sequence[Outcome], said: str) -> MessageParam | None:
-    """What the model is told next; None when it has finished. Raises Permanent when it cannot."""
+    if reply.stop_reason in COMPLETE:
+        return [await toolbox.call(use) for use in reply.uses]
     if reply.stop_reason == "refusal":
-        category = f" (category: {reply.refusal})" if reply.refusal else ""
-        raise Permanent(
-            f"The model declined to work on this issue{category}.",
-            advice="Put the issue in other words, or choose another model.",
-        )
-    if reply.stop_reason == "model_context_window_exceeded":
-        raise Permanent(
-            "The conversation no longer fits into the model's context window.",
-            advice="Ask for a smaller part of the work.",
-        )
-    if outcomes:
-        return {"role": "user", "content": [outcome.result for outcome in outcomes]}
-    if reply.stop_reason == "max_tokens":
-        return {"role": "user", "content": [{"type": "text", "text": GO_ON}]}
-    if not said.strip():
-        return {"role": "user", "content": [{"type": "text", "text": SAY_SOMETHING}]}
-    return None
-
-
-def _spent(usage: Usage) -> dict[str, int | float]:
-    return {
-        "gen_ai.usage.input_tokens": usage.input_tokens,
-        "gen_ai.usage.output_tokens": usage.output_tokens,
-        "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
-        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
-        "patchwright.cost.dollars": usage.dollars,
-    }
+        return []
+    return [not_executed(use) for use in reply.uses]

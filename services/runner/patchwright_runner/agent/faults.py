@@ -6,6 +6,7 @@ where they help, on one short line and without the key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,14 @@ PASSING_KINDS = frozenset({"rate_limit_error", "overloaded_error", "api_error", 
 BROKEN_REPLY = (anthropic.APIError, httpx2.HTTPError, TimeoutError, ValueError)
 """All that a request can raise: ValueError is the SDK's for a tool input that is not JSON."""
 QUOTED_CHARACTERS = 300
+
+
+TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
+"""The API's words in a 400; neither a code nor a type of its own tells these cases apart."""
+
+
+class TooLongError(Permanent):
+    """The conversation is too long: a shorter one may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ def judge(error: Exception, *, model: str, key: str) -> Again:
         reason = f"the model's server answered {kind or status}"
         return Again(reason, retry_after(error.response.headers))
     said = error.api_message or ""
+    if status == 413 or (status == 400 and TOO_LONG.search(said)):
+        raise TooLongError(
+            "The conversation no longer fits into the model's context window.",
+            advice="Ask for a smaller part of the work.",
+        )
     raise _permanent(
         error, model, one_line(said.replace(key, "…") if key else said, QUOTED_CHARACTERS)
     )
@@ -71,11 +85,6 @@ def _permanent(error: anthropic.APIStatusError, model: str, said: str) -> Perman
             return Permanent(
                 f"There is no model {model} for this key.",
                 advice="Operators: PATCHWRIGHT_MODEL names the model.",
-            )
-        case 413:
-            return Permanent(
-                "The conversation grew too large for the model's server.",
-                advice="Ask for a smaller part of the work.",
             )
     quoted = f": {said}" if said else "."
     return Permanent(

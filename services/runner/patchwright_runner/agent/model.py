@@ -10,9 +10,10 @@ from typing import Any
 
 import anthropic
 from anthropic import AsyncAnthropic
-from anthropic.types import Message, MessageParam, TextBlockParam
+from anthropic.types import Message, MessageParam
 
 from patchwright_common.errors import Retry
+from patchwright_runner.agent.cache_marks import marked_system, with_marks
 from patchwright_runner.agent.faults import BROKEN_REPLY, Again, judge
 from patchwright_runner.agent.prices import priced
 from patchwright_runner.agent.protocol import Usage
@@ -46,6 +47,8 @@ class Reply:
     stop_reason: str
     refusal: str
     """The category of a refusal, if the server gave one."""
+    prompt_tokens: int
+    """What was asked, as the server counted it."""
     usage: Usage
     """Of this reply and of the tries that broke off before it."""
 
@@ -73,12 +76,10 @@ class Model:
         patience: Patience,
     ) -> None:
         self._client = client
-        self._name = name
+        self.name = name
         self._key = key
-        self._max_tokens = max_tokens
-        self._system: list[TextBlockParam] = [
-            {"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}
-        ]
+        self.max_tokens = max_tokens
+        self._system = marked_system(system)
         self._patience = patience
 
     async def reply(self, messages: Sequence[MessageParam]) -> Reply:
@@ -91,7 +92,7 @@ class Model:
                 return self._read(await self._try(messages), wasted)
             except Interrupted as interrupted:
                 wasted += interrupted.usage
-                fault = judge(interrupted.cause, model=self._name, key=self._key)
+                fault = judge(interrupted.cause, model=self.name, key=self._key)
             await self._wait(number, fault)
 
     async def _try(self, messages: Sequence[MessageParam]) -> Message:
@@ -100,10 +101,10 @@ class Model:
             async with (
                 asyncio.timeout(self._patience.reply),
                 self._client.messages.stream(
-                    model=self._name,
-                    max_tokens=self._max_tokens,
+                    model=self.name,
+                    max_tokens=self.max_tokens,
                     system=self._system,
-                    messages=with_cache_mark(messages),
+                    messages=with_marks(messages),
                     tools=TOOLS,
                 ) as stream,
             ):
@@ -126,19 +127,21 @@ class Model:
 
     def _read(self, message: Message, wasted: Usage) -> Reply:
         uses = [block for block in message.content if block.type == "tool_use"]
+        usage = self._usage(message)
         return Reply(
             content=[kept for block in message.content if (kept := _sendable(block))],
             text="".join(block.text for block in message.content if block.type == "text"),
             uses=tuple(ToolUse(use.id, use.name, use.input) for use in uses),
             stop_reason=str(message.stop_reason),
             refusal=str(message.stop_details.category or "") if message.stop_details else "",
-            usage=wasted + self._usage(message),
+            prompt_tokens=usage.tokens - usage.output_tokens,
+            usage=wasted + usage,
         )
 
     def _usage(self, message: Message) -> Usage:
         counted = message.usage
         return priced(
-            self._name,
+            self.name,
             Usage(
                 input_tokens=counted.input_tokens,
                 output_tokens=counted.output_tokens,
@@ -146,21 +149,6 @@ class Model:
                 cache_write_tokens=counted.cache_creation_input_tokens or 0,
             ),
         )
-
-
-def with_cache_mark(messages: Sequence[MessageParam]) -> list[MessageParam]:
-    """A copy whose last block asks to be cached, so that the next turn reads all of this one.
-
-    The conversation itself stays without marks: a request takes only four of them.
-    """
-    *before, last = messages
-    content = last["content"]
-    blocks: list[Any] = (
-        [{"type": "text", "text": content}] if isinstance(content, str) else [*content]
-    )
-    blocks[-1] = {**blocks[-1], "cache_control": {"type": "ephemeral"}}
-    marked: Any = {**last, "content": blocks}
-    return [*before, marked]
 
 
 def _sendable(block: anthropic.types.ContentBlock) -> dict[str, Any] | None:
