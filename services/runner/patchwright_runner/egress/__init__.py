@@ -1,0 +1,39 @@
+"""The way out of the box: an HTTP proxy on a socket of the runner's, for allowed hosts alone.
+
+What it promises: a connection is made only to a host on the list, only to an address that was
+checked, only after that was recorded, and carries only TLS that names that host (or plain
+HTTP where the list says so).
+
+What it cannot: TLS is not opened, so what is said inside is not seen. A server that holds
+several hosts and believes the request inside TLS rather than the name outside it (domain
+fronting, which the big CDNs say they have ended) can be used to reach another of its hosts, as
+can one that takes a second name from a hello that is repeated at its own wish. Hellos that hide
+their name (ECH) are refused. Whoever can upload to an allowed host can carry something out;
+`up_bytes` bounds how much, and an allowed `*.example.com` lets its names carry something too.
+"""
+
+from __future__ import annotations
+
+from patchwright_runner.egress.allowlist import Allowlist, EntryError, Pattern
+from patchwright_runner.egress.announcement import announcement
+from patchwright_runner.egress.environment import proxied
+from patchwright_runner.egress.ledger import Ledger
+from patchwright_runner.egress.limits import EgressLimits
+from patchwright_runner.egress.proxy import Egress
+from patchwright_runner.egress.reports import Allowed, Ended, Purpose, Refused, Report
+
+__all__ = [
+    "Allowed",
+    "Allowlist",
+    "Egress",
+    "EgressLimits",
+    "Ended",
+    "EntryError",
+    "Ledger",
+    "Pattern",
+    "Purpose",
+    "Refused",
+    "Report",
+    "announcement",
+    "proxied",
+]
