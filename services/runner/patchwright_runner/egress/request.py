@@ -54,6 +54,9 @@ def named(request: h11.Request) -> str:
 
 def wanted(request: h11.Request) -> Wanted:
     """What is asked for. Raises `Refusal` for what is not understood in one way only."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        reason = "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, reason)
     method, target = request.method.decode("ascii"), request.target.decode("ascii")
     try:
         found = _connect(target) if method == "CONNECT" else _plain(method, target)
