@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,6 +66,19 @@ class Authority:
         return cls(file, ssl.create_default_context(cafile=file), server)
 
 
+def start_of_tls(name: str | None, *, old: bool = False) -> bytes:
+    """OpenSSL's hello; `old`: of TLS 1.2."""
+    context = ssl.create_default_context()
+    if name is None:
+        context.check_hostname = False
+    if old:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
+
+
 @dataclass
 class Origin:
     """A server that answers every request with its documents, or by what it was told to say."""
@@ -88,14 +101,16 @@ class Origin:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        unanswered = b""
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.received += head
-            writer.write(self.raw or self._answer(head.split(b" ")[1].decode()))
-            await writer.drain()
             while data := await reader.read(65536):
                 self.received += data
-        except (OSError, asyncio.IncompleteReadError):
+                unanswered += data
+                while b"\r\n\r\n" in unanswered:
+                    head, unanswered = unanswered.split(b"\r\n\r\n", 1)
+                    writer.write(self.raw or self._answer(head.split(b" ")[1].decode()))
+                await writer.drain()
+        except OSError:
             pass
         finally:
             writer.close()
@@ -176,6 +191,13 @@ class Client:
     async def tls(self, context: ssl.SSLContext, name: str) -> None:
         async with asyncio.timeout(PATIENCE):
             await self.writer.start_tls(context, server_hostname=name)
+
+    async def keeps_sending(self, data: bytes, pause: float = 0.0) -> None:
+        """Until that fails."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await self.send(data)
+                await asyncio.sleep(pause)
 
     async def get(self, path: str = "/") -> str:
         await self.send(f"GET {path} HTTP/1.1\r\nHost: {MIRROR}\r\n\r\n".encode())

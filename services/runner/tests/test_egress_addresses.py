@@ -62,7 +62,7 @@ def test_address_of_a_private_network_is_private(address: str) -> None:
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104 - an address to refuse
         "0.1.2.3",
         "::",
         "::7f00:1",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import struct
 
 import pytest
@@ -11,21 +10,9 @@ from hypothesis import strategies as st
 
 from patchwright_runner.egress.client_hello import HELLO_MAX, HelloError, server_name
 
+from .egress_parts import start_of_tls
+
 NAME = "pypi.org"
-
-
-def hello(name: str | None = NAME, *, old: bool = False) -> bytes:
-    """OpenSSL's."""
-    context = ssl.create_default_context()
-    if name is None:
-        context.check_hostname = False
-    if old:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    outgoing = ssl.MemoryBIO()
-    connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        connection.do_handshake()
-    return outgoing.read()
 
 
 def vector(size: int, data: bytes) -> bytes:
@@ -58,10 +45,12 @@ GOOD = handshake(sni(NAME.encode()))
 
 @pytest.mark.parametrize("old", [False, True])
 def test_name_in_a_real_hello_is_read(old: bool) -> None:
-    assert server_name(hello(old=old)) == NAME
+    assert server_name(start_of_tls(NAME, old=old)) == NAME
 
 
-@pytest.mark.parametrize("data", [hello(), record(GOOD), record(GOOD[:2]) + record(GOOD[2:])])
+@pytest.mark.parametrize(
+    "data", [start_of_tls(NAME), record(GOOD), record(GOOD[:2]) + record(GOOD[2:])]
+)
 def test_part_of_a_hello_waits_for_the_rest(data: bytes) -> None:
     for end in range(len(data)):
         assert server_name(data[:end]) is None
@@ -115,7 +104,7 @@ def test_encrypted_hello_cannot_hide_its_host(kind: int) -> None:
 
 def test_hello_without_a_name_is_refused() -> None:
     with pytest.raises(HelloError, match="names no host"):
-        server_name(hello(None))
+        server_name(start_of_tls(None))
 
 
 def test_endless_hello_is_refused() -> None:

@@ -101,7 +101,9 @@ async def test_request_that_could_be_misread_is_refused(
         f"CONNECT pypi.org:443\x00.evil.example HTTP/1.1\r\n{HOST}\r\n",
         f"CONNECT pypi.org\t:443 HTTP/1.1\r\n{HOST}\r\n",
         "CONNECT pypi.org:443 HTTP/1.1\r\nHost : pypi.org\r\n\r\n",
-        f"CONNECT раурі.org:443 HTTP/1.1\r\n{HOST}\r\n".encode().decode("latin-1"),
+        f"CONNECT \u0440\u0430\u0443\u0440\u0456.org:443 HTTP/1.1\r\n{HOST}\r\n".encode().decode(
+            "latin-1"
+        ),
         "\x16\x03\x01\x00\x05hello",
     ],
 )

@@ -32,6 +32,8 @@ class Ledger:
         self.limits = limits or EgressLimits()
         self.bytes_up = 0
         self.bytes_down = 0
+        self._spent = ""
+        self._complained = False
         self._tell = tell
         self._telling = asyncio.Lock()
         self._contacts: dict[tuple[str, str, int], Contact] = {}
@@ -41,7 +43,8 @@ class Ledger:
     async def contact(self, purpose: Purpose, host: str, port: int) -> Contact:
         """Where to count a connection, once that is on record. Raises `Refusal`."""
         key = (purpose, host, port)
-        self.check()
+        if self._spent:
+            raise Refusal(HTTPStatus.FORBIDDEN, self._spent)
         async with self._telling:
             if key not in self._contacts:
                 await self._first(Allowed(purpose, host, port))
@@ -64,24 +67,15 @@ class Ledger:
 
     def sent(self, contact: Contact, count: int) -> None:
         """Before `count` bytes leave. Raises `Refusal` if they may not."""
-        if self.bytes_up + count > self.limits.up_bytes:
-            raise _spent("sent", self.limits.up_bytes)
+        self._check("sent", self.bytes_up + count, self.limits.up_bytes)
         self.bytes_up += count
         contact.bytes_up += count
 
     def got(self, contact: Contact, count: int) -> None:
         """Before `count` bytes that came are passed on. Raises `Refusal` if they may not."""
-        if self.bytes_down + count > self.limits.down_bytes:
-            raise _spent("received", self.limits.down_bytes)
+        self._check("received", self.bytes_down + count, self.limits.down_bytes)
         self.bytes_down += count
         contact.bytes_down += count
-
-    def check(self) -> None:
-        """Whether anything is left. Raises `Refusal`."""
-        if self.bytes_up >= self.limits.up_bytes:
-            raise _spent("sent", self.limits.up_bytes)
-        if self.bytes_down >= self.limits.down_bytes:
-            raise _spent("received", self.limits.down_bytes)
 
     @property
     def connections(self) -> int:
@@ -101,6 +95,11 @@ class Ledger:
             contacts, refused = self._contacts.values(), self._refused.values()
             await self._try_to_tell(Ended(tuple(contacts), tuple(refused), self._unlisted))
 
+    def _check(self, what: str, total: int, limit: int) -> None:
+        if total > limit:
+            self._spent = f"This job has {what} all that it may: {limit / MEGABYTE:g} MB."
+            raise Refusal(HTTPStatus.FORBIDDEN, self._spent)
+
     async def _first(self, allowed: Allowed) -> None:
         if len(self._contacts) >= self.limits.hosts:
             reason = f"This job may not reach more than {self.limits.hosts} hosts."
@@ -108,7 +107,10 @@ class Ledger:
         try:
             await self._told(allowed)
         except (PatchwrightError, TimeoutError) as error:
-            log.warning("the first contact to %s could not be recorded: %s", allowed.host, error)
+            if not self._complained:
+                # Once: a program that tries again and again would fill the log.
+                log.warning("a contact to %s could not be recorded: %s", allowed.host, error)
+                self._complained = True
             reason = "The connection could not be recorded, so it is not made."
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, "Try again later.") from None
 
@@ -122,8 +124,3 @@ class Ledger:
     async def _told(self, report: Report) -> None:
         async with asyncio.timeout(self.limits.connect_seconds):
             await self._tell(report)
-
-
-def _spent(what: str, limit: int) -> Refusal:
-    reason = f"This job has {what} all that it may: {limit / MEGABYTE:g} MB."
-    return Refusal(HTTPStatus.FORBIDDEN, reason)
