@@ -33,10 +33,7 @@ _NEVER = (
     IPv4Network("0.0.0.0/8"),
     IPv4Network("169.254.0.0/16"),  # link-local; 169.254.169.254 is the clouds' metadata
     IPv4Network("192.0.0.0/24"),  # 192.0.0.192: Oracle's metadata
-    IPv4Network("192.0.2.0/24"),
     IPv4Network("192.88.99.0/24"),  # 6to4 relays
-    IPv4Network("198.51.100.0/24"),
-    IPv4Network("203.0.113.0/24"),
     IPv4Network("224.0.0.0/4"),
     IPv4Network("240.0.0.0/4"),
     IPv4Network("100.100.100.200/32"),  # Alibaba's metadata
@@ -51,16 +48,20 @@ _PRIVATE = (
     IPv4Network("172.16.0.0/12"),
     IPv4Network("192.168.0.0/16"),
     IPv4Network("198.18.0.0/15"),
+    # Of documentation: where one of them leads anywhere, it is to somebody's own network.
+    IPv4Network("192.0.2.0/24"),
+    IPv4Network("198.51.100.0/24"),
+    IPv4Network("203.0.113.0/24"),
     IPv6Network("::1/128"),
+    IPv6Network("2001:db8::/32"),
+    IPv6Network("3fff::/20"),
     IPv6Network("fc00::/7"),
 )
 _UNICAST = IPv6Network("2000::/3")
 """All that is public in IPv6 lies here, and not all here is."""
 _SPECIAL = (
     IPv6Network("2001::/23"),  # Teredo and other protocols
-    IPv6Network("2001:db8::/32"),
     IPv6Network("2002::/16"),  # 6to4, which would carry any IPv4 address
-    IPv6Network("3fff::/20"),
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
 """How a network of IPv6 alone reaches IPv4: the address is in the last four bytes."""
