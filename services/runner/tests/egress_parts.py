@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from patchwright_runner.egress import Allowlist, Egress, EgressLimits, Ledger, Pattern, Report
+from patchwright_runner.egress.dialing import Resolver
 
 Kind = TypeVar("Kind", bound=Report)
 
@@ -148,6 +149,7 @@ class Tape:
     async def __call__(self, report: Report) -> None:
         if self.failure is not None:
             raise self.failure
+        await asyncio.sleep(0)  # a bus answers later
         self.reports.append(report)
 
     def of(self, kind: type[Kind]) -> list[Kind]:
@@ -230,21 +232,21 @@ class Way:
 @asynccontextmanager
 async def way(
     *allowed: str,
-    names: Names | None = None,
+    names: Resolver | None = None,
     private: Sequence[str] = (MIRROR,),
     limits: EgressLimits | None = None,
     tape: Tape | None = None,
 ) -> AsyncIterator[Way]:
     """A proxy for a job's agent. `mirror.example` lies on loopback, and may."""
     tape = tape or Tape()
-    names = names or Names({MIRROR: [[LOOPBACK]]})
+    own = names if isinstance(names, Names) else Names({MIRROR: [[LOOPBACK]]})
     async with AsyncExitStack() as stack, Ledger(tape, limits) as ledger:
         egress = Egress(
             Allowlist.parse(allowed),
             ledger,
             purpose="agent",
             private=[Pattern.parse(name) for name in private],
-            resolver=names,
+            resolver=names or own,
         )
         async with egress.serving() as path:
-            yield Way(path, tape, ledger, names, stack)
+            yield Way(path, tape, ledger, own, stack)

@@ -95,13 +95,17 @@ def test_address_literal_is_refused_in_every_spelling(text: str) -> None:
     assert authority("a127.0.0.1.example:443") == ("a127.0.0.1.example", 443)
 
 
-@pytest.mark.parametrize(
-    "text", ["a:0", "a:65536", "a:", "a:0443", "a:+1", "a:\uff14\uff14\uff13", "u@a:443"]
-)
-def test_bad_port_and_userinfo_are_refused(text: str) -> None:
-    with pytest.raises(HostError):
+@pytest.mark.parametrize("text", ["a:0", "a:65536", "a:", "a:0443", "a:+1", "a:\uff14\uff14\uff13"])
+def test_bad_port_is_refused(text: str) -> None:
+    with pytest.raises(HostError, match="port"):
         authority(text)
     assert authority("a:443") == ("a", 443)
+
+
+@pytest.mark.parametrize("text", ["u@a:443", "a@:443", "u:p@a:443", "a:443@b", "@a"])
+def test_user_in_front_of_the_host_is_refused(text: str) -> None:
+    with pytest.raises(HostError, match="A user in front of the host"):
+        authority(text)
 
 
 @given(st.text(max_size=40))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from patchwright_runner.egress import Allowed, Refused
+from patchwright_runner.egress.dialing import SystemResolver
 
 from .egress_parts import LOOPBACK, MIRROR, Authority, Names, Origin, Way, way
 
@@ -131,6 +132,14 @@ async def test_allowed_name_cannot_lead_into_a_private_network(
         answer = await proxy.connect(f"{MIRROR}:{origin.port}")
         assert answer.startswith("HTTP/1.1 403 mirror.example leads into a private network.")
     assert origin.connections == 1
+
+
+async def test_localhost_is_private_by_the_machines_own_resolver(web: Origin) -> None:
+    request = f"GET http://localhost:{web.port}/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for private, answered in ((["localhost"], "200 OK"), ([], "leads into a private network")):
+        resolver = SystemResolver()
+        async with way(f"http://localhost:{web.port}", names=resolver, private=private) as proxy:
+            assert answered in await proxy.asks(request)
 
 
 @pytest.mark.parametrize(

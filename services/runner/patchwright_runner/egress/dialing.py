@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -20,6 +22,8 @@ from patchwright_runner.egress.refusal import Refusal
 BUFFER = 16 * 1024
 """Bytes after which a stream stops reading."""
 _TRIED_MAX = 4
+_LOOK_UPS = 4
+"""At once."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -33,11 +37,19 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """The one of the runner's machine."""
+    """The one of the runner's machine.
+
+    It has threads of its own. A look-up cannot be stopped, and where an allowed name's owner does
+    not answer, many of them would keep the loop's threads from everybody else.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOK_UPS, "egress-names")
 
     async def addresses(self, host: str) -> Sequence[str]:
         """See `Resolver`."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         return [str(address[0]) for *_, address in found]
 
 
