@@ -183,3 +183,62 @@ class GrantRefused(Event):
     verb: str
     reason: str
     repository_id: int = 0
+
+
+class EgressAllowed(Event):
+    """The runner's audit: a program in the sandbox reaches an allowed host for the first time.
+
+    Stored before the connection is made. `purpose` is `set-up` or `agent`.
+    """
+
+    epoch: int
+    purpose: str
+    host: str
+    port: int
+
+
+class EgressRefused(Event):
+    """The runner's audit: a host was refused, here for the first time in this epoch."""
+
+    epoch: int
+    purpose: str
+    host: str
+    """As far as it could be read: printable, at most 253 characters, or empty."""
+    port: int
+    """0 where none could be read."""
+    reason: str
+
+
+class HostContacted(BaseModel):
+    """An allowed host, and what the connections to it carried."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    purpose: str
+    host: str
+    port: int
+    connections: int
+    bytes_up: int
+    bytes_down: int
+
+
+class HostRefused(BaseModel):
+    """A refused host, and how often it was tried."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    purpose: str
+    host: str
+    port: int
+    reason: str
+    times: int
+
+
+class EgressEnded(Event):
+    """The runner's audit: all that went out in this epoch, which is over."""
+
+    epoch: int
+    allowed: tuple[HostContacted, ...]
+    refused: tuple[HostRefused, ...]
+    unlisted: int = 0
+    """Refusals of more hosts than are listed."""

@@ -315,6 +315,9 @@ JOB_FINISHED = _route(
 )
 GRANT_GIVEN = _route("GRANT_GIVEN", "grant.given", events.GrantGiven, ("vault",))
 GRANT_REFUSED = _route("GRANT_REFUSED", "grant.refused", events.GrantRefused, ("vault",))
+EGRESS_ALLOWED = _route("EGRESS_ALLOWED", "egress.allowed", events.EgressAllowed, ("runner",))
+EGRESS_REFUSED = _route("EGRESS_REFUSED", "egress.refused", events.EgressRefused, ("runner",))
+EGRESS_ENDED = _route("EGRESS_ENDED", "egress.ended", events.EgressEnded, ("runner",))
 DEAD_LETTER = Route(
     "DEAD_LETTER",
     PW_DLQ,
@@ -336,6 +339,9 @@ ROUTES = (
     JOB_FINISHED,
     GRANT_GIVEN,
     GRANT_REFUSED,
+    EGRESS_ALLOWED,
+    EGRESS_REFUSED,
+    EGRESS_ENDED,
     DEAD_LETTER,
 )
 

@@ -12,10 +12,15 @@ from patchwright_common import events, flow
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    EgressAllowed,
+    EgressEnded,
+    EgressRefused,
     Event,
     FileChanged,
     GrantGiven,
     GrantRefused,
+    HostContacted,
+    HostRefused,
     JobFailed,
     JobFinished,
     JobProgressed,
@@ -56,6 +61,30 @@ EXAMPLES: dict[str, Event] = {
         fingerprint="0123456789ab",
     ),
     "GRANT_REFUSED": GrantRefused(job_id="none", caller="setup", verb="token", reason="No."),
+    "EGRESS_ALLOWED": EgressAllowed(
+        job_id=JOB, epoch=1, purpose="set-up", host="pypi.org", port=443
+    ),
+    "EGRESS_REFUSED": EgressRefused(
+        job_id=JOB, epoch=1, purpose="agent", host="evil.example", port=443, reason="No."
+    ),
+    "EGRESS_ENDED": EgressEnded(
+        job_id=JOB,
+        epoch=1,
+        allowed=(
+            HostContacted(
+                purpose="set-up",
+                host="pypi.org",
+                port=443,
+                connections=2,
+                bytes_up=900,
+                bytes_down=30_000,
+            ),
+        ),
+        refused=(
+            HostRefused(purpose="agent", host="evil.example", port=443, reason="No.", times=3),
+        ),
+        unlisted=1,
+    ),
 }
 EVENT_ROUTES = [route for route in flow.ROUTES if route.payload]
 TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True)
