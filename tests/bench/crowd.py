@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from patchwright_runner.agent.claude import ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Usage
 from patchwright_runner.change import Author
 from patchwright_runner.mirror import Mirror
+from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits
 from patchwright_runner.work import Runner, Workshop
 from standin_model.scripting import bash, edit, issue_with_script
@@ -41,6 +42,8 @@ from standin_model.scripting import bash, edit, issue_with_script
 from .origin import Origin
 
 _KEY = "sk-made-up-for-the-bench"
+_WARM = 2
+"""Boxes that wait, as the runner's settings have it."""
 _LOOK_SECONDS = 0.2
 _MEGABYTE = 1_000_000
 SCRIPT = issue_with_script(
@@ -95,9 +98,10 @@ async def crowd(backend: Backend, origin: Origin, jobs: int, delay: float, folde
         nats_server(folder / "nats") as server,
         bus(server.url) as connection,
         program("standin-model", "--key", _KEY, "--delay", str(delay)) as model,
+        aclosing(Pool(backend, size=_WARM)) as pool,
     ):
         url = (await model.line(r"ready at (\S+)"))[1]
-        shop = await _workshop(connection, backend, origin, url, folder)
+        shop = await _workshop(connection, pool, origin, url, folder)
         async with _vault(connection):
             for number in range(1, jobs + 1):
                 await _request(connection, origin, number)
@@ -105,7 +109,7 @@ async def crowd(backend: Backend, origin: Origin, jobs: int, delay: float, folde
 
 
 async def _workshop(
-    connection: Bus, backend: Backend, origin: Origin, model: str, folder: Path
+    connection: Bus, pool: Pool, origin: Origin, model: str, folder: Path
 ) -> Workshop:
     async def make_agent(_job_id: str, used: Usage) -> Agent:
         return ClaudeAgent(api_key=SecretStr(_KEY), base_url=model, used=used)
@@ -116,7 +120,7 @@ async def _workshop(
         claims=await Claims.open(connection.js),
         vault=Vault(connection, "runner"),
         mirror=Mirror(folder / "mirrors"),
-        backend=backend,
+        backend=pool,
         limits=Limits(),
         make_agent=make_agent,
         github=origin.url.rpartition("/")[0],

@@ -71,7 +71,7 @@ class Place:
             await self._workspace(measured, names.newer, pool, spec, newer)
             await self._workspace(measured, names.cold, self.backend, spec, newer)
         finally:
-            await pool.close()
+            await pool.aclose()
 
     async def _workspace(
         self, measured: Measured, name: str, backend: Backend, spec: BoxSpec, base: str

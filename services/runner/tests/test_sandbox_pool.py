@@ -59,7 +59,7 @@ def counting(backend: Backend) -> Counting:
 async def pool(counting: Counting) -> AsyncIterator[Pool]:
     made = Pool(counting, size=1)
     yield made
-    await made.close()
+    await made.aclose()
 
 
 @pytest.fixture
@@ -163,16 +163,18 @@ async def test_box_whose_mirror_was_made_anew_is_replaced(
 
 
 async def test_no_more_boxes_wait_than_the_pool_may_hold(
-    pool: Pool, counting: Counting, spec: BoxSpec, repository: Repository
+    pool: Pool, counting: Counting, spec: BoxSpec, repository: Repository, tmp_path: Path
 ) -> None:
+    other = Repository.create(tmp_path / "other")
     for _ in range(3):
         await _prepare(pool, spec, repository.base)
-    first, second, third = counting.started
-    for gone in (first, second):
-        with pytest.raises(BoxLost):
-            await gone.run("true", timeout=30)
-    async with await pool.start(spec) as box:
-        assert box is third
+    assert len(counting.started) == 1
+    await _prepare(pool, replace(spec, mirror=other.bare), other.base)
+    first, second = counting.started
+    with pytest.raises(BoxLost):
+        await first.run("true", timeout=30)
+    async with await pool.start(replace(spec, mirror=other.bare)) as box:
+        assert box is second
 
 
 async def test_box_that_waited_too_long_is_ended_and_leaves_a_job_its_whole_time(
@@ -186,7 +188,7 @@ async def test_box_that_waited_too_long_is_ended_and_leaves_a_job_its_whole_time
     async with await pool.start(spec) as box:
         assert box is not counting.started[0]
     assert counting.specs[0].limits.wall_seconds > spec.limits.wall_seconds
-    await pool.close()
+    await pool.aclose()
 
 
 async def test_closing_the_pool_leaves_nothing(
@@ -195,7 +197,7 @@ async def test_closing_the_pool_leaves_nothing(
     pool = Pool(counting, size=3)
     await _prepare(pool, spec, repository.base)
     pool.prepare(spec, repository.base)
-    await pool.close()
+    await pool.aclose()
     pool.prepare(spec, repository.base)
     await pool.settled()
     for box in counting.started:

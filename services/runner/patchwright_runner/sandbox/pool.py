@@ -77,6 +77,7 @@ class Pool:
         """Have another box like this one wait, checked out at `base`; returns at once.
 
         Called when a job has begun: the model's first thoughts take longer than this does.
+        Where as many wait already as may, one more is not worth it for a newer base alone.
         """
         if self._size > 0:
             self._begin(self._prepare(replace(spec, job_id=_NOBODY), base))
@@ -86,7 +87,7 @@ class Pool:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End every waiting box and those that are being made; no more are made."""
         self._size = 0
         await self._shrink()
@@ -109,7 +110,7 @@ class Pool:
         """One at a time: what runs already goes first."""
         async with self._turn:
             try:
-                if self._size > 0:
+                if sum(waiting.spec == spec for waiting in self._waiting) < self._size:
                     await self._add(spec, base)
             except (PatchwrightError, OSError) as error:
                 log.warning("no box could be made ahead: %s", error)
