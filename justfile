@@ -73,6 +73,11 @@ test *args:
     @tests/install-tools
     @{{ bin }}/pytest -n 3 --dist loadfile "$@"
 
+# Measure a part against plain tools: `just bench runner`; takes minutes, prints ratios
+[no-exit-message]
+bench part *args:
+    @shift && {{ bin }}/python -m tests.bench.{{ part }} "$@"
+
 # Check style, types and the borders between packages
 check:
     {{ bin }}/ruff format --check .

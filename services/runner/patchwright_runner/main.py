@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +28,10 @@ from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.image import DEFAULT_IMAGE
+from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, Limits
 from patchwright_runner.sweeper import Sweeper
+from patchwright_runner.upkeep import Upkeep
 from patchwright_runner.work import Runner, Workshop
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,12 @@ class RunnerSettings(ServiceSettings):
     )
     sandbox_image: str = Field(default=DEFAULT_IMAGE, description="The image, for docker.")
     sandbox_runtime: str = Field(default="", description="The engine's runtime, such as runsc.")
+    warm_boxes: int = Field(
+        default=2, ge=0, description="Boxes that wait, checked out, for the next jobs."
+    )
+    mirrors_gigabytes: float = Field(
+        default=50.0, gt=0, description="What all mirrors may take; the least used go first."
+    )
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
     github_api_url: str = Field(
@@ -124,13 +133,15 @@ async def _work(
             used=used,
         )
 
+    mirrors = settings.data.expanduser() / "mirrors"
+    pool = Pool(backend, size=settings.warm_boxes)
     workshop = Workshop(
         name=f"{settings.runner_id}-{secrets.token_hex(3)}",
         bus=service.bus,
         claims=await Claims.open(service.bus.js),
         vault=vault,
-        mirror=Mirror(settings.data.expanduser() / "mirrors"),
-        backend=backend,
+        mirror=Mirror(mirrors, disk_bytes=int(settings.mirrors_gigabytes * 1e9)),
+        backend=pool,
         limits=Limits(),
         make_agent=make_agent,
         github=origin(app.api_url),
@@ -139,7 +150,11 @@ async def _work(
     )
     log.info("jobs run in the %s sandbox", backend.name)
     handle = Runner(workshop).on_readied
-    async with Sweeper(service.bus, workshop.claims).beside():
+    async with (
+        aclosing(pool),
+        Upkeep(mirrors).beside(),
+        Sweeper(service.bus, workshop.claims).beside(),
+    ):
         await service.consume(
             PullLoop(service.bus, RUNNER_JOB_READIED, handle, slots=settings.jobs)
         )

@@ -8,10 +8,11 @@ that it is there, whole. The token reaches git by its environment only.
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import contextlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -24,13 +25,15 @@ from pydantic import SecretStr
 from patchwright_common.errors import Permanent, Retry
 from patchwright_git.command import GitFailed, git
 from patchwright_git.remote import explained
+from patchwright_runner.locks import locked, locked_at_once
+from patchwright_runner.room import Kept, make_room, size_of
 
 _FETCH_SECONDS = 24 * 3600.0
 """A backstop: the caller's own limit ends a fetch sooner."""
 _LOCAL_SECONDS = 60.0
-_LOCK_POLL_SECONDS = 0.05
 _SHA = re.compile(r"[0-9a-f]{40}")
-_BASES = "refs/patchwright/base"
+BASES = "refs/patchwright/base"
+"""What jobs began from, each commit under its own name."""
 
 _SETTINGS = {
     "fetch.fsckObjects": "true",
@@ -66,10 +69,31 @@ log = logging.getLogger(__name__)
 class Mirror:
     """All mirrors beneath `root`, which belongs to us alone (they may be private)."""
 
-    def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        """`environment`: proxy and certificate variables for git, if the network needs any."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        disk_bytes: int | None = None,
+    ) -> None:
+        """`environment`: proxy and certificate variables for git, if the network needs any.
+
+        `disk_bytes` is what all mirrors together may take; None: what there is.
+        """
         self._root = root
         self._environment = dict(environment or {})
+        self._disk_bytes = disk_bytes
+
+    @asynccontextmanager
+    async def held(self, repository_id: int) -> AsyncIterator[None]:
+        """Keep this repository's mirror from being removed, from before its fetch to the end."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(repository_id)
+        async with locked(path.with_suffix(".use"), shared=True):
+            try:
+                yield
+            finally:
+                _touch(path)
 
     async def fetch(
         self,
@@ -94,27 +118,74 @@ class Mirror:
 
     async def _fetch(self, repository_id: int, url: str, token: str | None, sha: str) -> Path:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._root / f"{repository_id}.git"
-        async with _locked(self._root / f"{repository_id}.lock") as lock:
+        path = self._path(repository_id)
+        async with locked(path.with_suffix(".lock")) as lock:
             remote = _Remote(path, url, token, self._environment, lock)
             await _prepare(path)
-            if await _kept(path, sha):
-                return path
-            try:
-                await remote.fetch(sha)
-            except GitFailed as error:
-                if not _BROKEN.search(error.said):
-                    raise explained(error) from None
-            else:
-                return path
-            log.warning("the mirror %s is broken and made anew", path)
-            await asyncio.to_thread(shutil.rmtree, path)
-            await _prepare(path)
-            try:
-                await remote.fetch(sha)
-            except GitFailed as error:
-                raise explained(error) from None
+            if not await _kept(path, sha):
+                await _fetched(remote, path, sha)
+                await asyncio.to_thread(self._make_room)
+            _touch(path)
+            _touch(path / BASES / sha)
             return path
+
+    def _path(self, repository_id: int) -> Path:
+        return self._root / f"{repository_id}.git"
+
+    def _make_room(self) -> None:
+        """Of mirrors that nobody holds or fetches, which the caller's own is not."""
+        if self._disk_bytes is None:
+            return
+        for abandoned in self._root.glob("*.git.old-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        kept = [
+            Kept(path, size_of(path), path.stat().st_mtime) for path in self._root.glob("*.git")
+        ]
+        removed = make_room(kept, self._disk_bytes, _remove)
+        left = sum(one.size for one in kept) - sum(one.size for one in removed)
+        for one in removed:
+            log.info("removed the mirror %s (%d MB)", one.path.name, one.size // 1_000_000)
+        if left > self._disk_bytes:
+            now, wanted = left // 1_000_000, self._disk_bytes // 1_000_000
+            log.warning("the mirrors in use take %d MB: more than the %d MB allowed", now, wanted)
+
+
+async def _fetched(remote: _Remote, path: Path, sha: str) -> None:
+    """Fetch, and once more into a new mirror when this one is broken."""
+    try:
+        await remote.fetch(sha)
+        return
+    except GitFailed as error:
+        if not _BROKEN.search(error.said):
+            raise explained(error) from None
+    log.warning("the mirror %s is broken and made anew", path)
+    await asyncio.to_thread(shutil.rmtree, path)
+    await _prepare(path)
+    try:
+        await remote.fetch(sha)
+    except GitFailed as error:
+        raise explained(error) from None
+
+
+def _remove(kept: Kept) -> bool:
+    """Out of the way under both locks, then deleted at leisure."""
+    path = kept.path
+    old = path.with_name(f"{path.name}.old-{secrets.token_hex(4)}")
+    with (
+        locked_at_once(path.with_suffix(".use")) as unused,
+        locked_at_once(path.with_suffix(".lock")) as unfetched,
+    ):
+        if unused is None or unfetched is None:
+            return False
+        path.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def _touch(path: Path) -> None:
+    """When it was last used; it may be packed away, or never have come to be."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path)
 
 
 class _Remote:
@@ -133,8 +204,8 @@ class _Remote:
         """Get all branches, the commit by its id if none holds it, and keep it."""
         await self._get("--prune", "+refs/heads/*:refs/heads/*")
         if not await _is_commit(self._path, commit):
-            await self._get(f"+{commit}:{_BASES}/{commit}")
-        name = f"{_BASES}/{commit}"
+            await self._get(f"+{commit}:{BASES}/{commit}")
+        name = f"{BASES}/{commit}"
         await git("update-ref", name, commit, directory=self._path, timeout=_LOCAL_SECONDS)
 
     async def _get(self, *rest: str) -> None:
@@ -158,22 +229,6 @@ def _check_request(url: str, sha: str) -> None:
         raise Permanent("The repository's address is not a plain http or https address.")
     if not _SHA.fullmatch(sha):
         raise Permanent("The base commit is not a full commit id.")
-
-
-@asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[int]:
-    """An exclusive lock across tasks and processes; the kernel frees it with its last holder."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_POLL_SECONDS)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 async def _prepare(path: Path) -> None:
@@ -209,7 +264,7 @@ def _clean(path: Path) -> bool:
 
 async def _kept(path: Path, sha: str) -> bool:
     """Git writes a ref only after it has found everything that the commit needs."""
-    name = f"{_BASES}/{sha}"
+    name = f"{BASES}/{sha}"
     return await _succeeds("rev-parse", "--verify", "--quiet", name, directory=path) and (
         await _is_commit(path, sha)
     )

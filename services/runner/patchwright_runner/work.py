@@ -46,7 +46,8 @@ from patchwright_runner.change import Author, Change, bundle
 from patchwright_runner.history import is_produced, newest
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.ownership import Ownership
-from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits, Sandbox
+from patchwright_runner.sandbox.pool import Pool
+from patchwright_runner.sandbox.protocol import BoxSpec, Limits, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Workshop:
     claims: Claims
     vault: Vault
     mirror: Mirror
-    backend: Backend
+    backend: Pool
     limits: Limits
     make_agent: Callable[[str, Usage], Awaitable[Agent]]
     """Builds the agent for the job of that id, which has used so much before.
@@ -93,7 +94,8 @@ class Runner:
         telemetry.note(telemetry.EPOCH, ownership.epoch)
         telemetry.note(telemetry.REPOSITORY, job.repository.full_name)
         attempt = Attempt(self._shop, job, ownership)
-        await ownership.during(attempt.run)
+        async with self._shop.mirror.held(job.repository.id):
+            await ownership.during(attempt.run)
         # Acknowledging now would clear the message of whoever has taken over meanwhile.
         await ownership.check()
 
@@ -133,6 +135,7 @@ class Attempt:
         async with box:
             with telemetry.span("check out"):
                 await box.checkout(self._job.base)
+            backend.prepare(spec, self._job.base)
             started = JobStarted(
                 job_id=self._job.job_id,
                 epoch=self._ownership.epoch,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO, Any
 
 from .repositories import ENVIRONMENT
 
@@ -83,21 +86,31 @@ class _Handler(BaseHTTPRequestHandler):
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
         }
-        done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "http-backend"],
-            env=environment,
-            input=body,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        command = ["git", "-c", "safe.directory=*", "http-backend"]
+        pipes: dict[str, Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+        }
+        with subprocess.Popen(command, env=environment, **pipes) as backend:
+            assert backend.stdin is not None
+            assert backend.stdout is not None
+            backend.stdin.write(body)
+            backend.stdin.close()
+            self._pass_on(backend.stdout)
+
+    def _pass_on(self, answer: IO[bytes]) -> None:
+        """As it comes: a pack may be larger than memory."""
+        headers = {}
+        while line := answer.readline().strip():
+            name, _, value = line.decode().partition(": ")
+            headers[name] = value
         self.send_response(int(headers.pop("Status", "200 OK").split()[0]))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):
+            shutil.copyfileobj(answer, self.wfile, 1 << 20)
 
     def log_message(self, *_: object) -> None:
         """Silence: pytest shows what matters."""

@@ -42,6 +42,7 @@ from patchwright_runner.agent.protocol import AgentResult, Observer, Task, Turn,
 from patchwright_runner.change import Author
 from patchwright_runner.history import newest
 from patchwright_runner.mirror import Mirror
+from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Availability, BoxSpec, Entry, Limits, Sandbox
 from patchwright_runner.work import Runner, Workshop
 
@@ -133,7 +134,7 @@ class Bench:
             claims=self.claims,
             vault=Vault(self.bus, "runner"),
             mirror=Mirror(self.folder / "mirrors"),
-            backend=Folders(self.folder),
+            backend=Pool(Folders(self.folder), size=0),
             limits=Limits(),
             make_agent=make_agent,
             github=self.server.url,

@@ -56,6 +56,8 @@ class Box:
         self._configuration = configuration
         self._channel = channel
         self._editor = edit.Editor(configuration.workspace)
+        self._untouched: str | None = None
+        """The commit that the workspace is at, as long as nothing of the agent's has run."""
         self._rlimits = process.Rlimits(
             configuration.open_files,
             configuration.file_bytes,
@@ -89,6 +91,8 @@ class Box:
             "checkout": self._checkout,
             "collect": self._collect,
         }
+        if header["op"] not in ("checkout", "collect"):
+            self._untouched = None
         return operations[header["op"]](header, payload)
 
     def _run(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
@@ -149,7 +153,17 @@ class Box:
         return {}, answer.encode("utf-8", "replace")
 
     def _checkout(self, header: dict[str, Any], _: bytes) -> tuple[dict[str, Any], bytes]:
-        tree.checkout(self._git(header["id"]), self._configuration.workspace, header["base"])
+        git, workspace, base = (
+            self._git(header["id"]),
+            self._configuration.workspace,
+            header["base"],
+        )
+        before, self._untouched = self._untouched, None
+        if before is None:
+            tree.checkout(git, workspace, base)
+        elif before != base:
+            tree.move(git, workspace, before, base)
+        self._untouched = base
         return {}, b""
 
     def _collect(self, header: dict[str, Any], _: bytes) -> tuple[dict[str, Any], bytes]:

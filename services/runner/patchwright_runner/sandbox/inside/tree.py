@@ -70,6 +70,15 @@ def checkout(git: Git, workspace: str, base: str) -> None:
         raise GitFailed(text) from error
 
 
+def move(git: Git, workspace: str, before: str, after: str) -> None:
+    """From one commit to another in a workspace that nobody touched: writes what differs.
+
+    Git's own record of the files is believed, which spares looking at each of them.
+    """
+    git("read-tree", "-m", "-u", before, after, directory=workspace)
+    git("update-ref", "HEAD", after, directory=workspace)
+
+
 def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]:
     """What differs from `base`: deletions first, files over `most` bytes without content."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
