@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .repositories import ENVIRONMENT
+from harness.repositories import ENVIRONMENT
 
 
 @dataclass

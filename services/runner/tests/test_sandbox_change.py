@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.boxes import LIMITS, MIB
+from harness.repositories import Repository
 from patchwright_common.errors import Permanent
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Entry
 from patchwright_runner.sandbox.remote import RemoteBox
-
-from .conftest import LIMITS, MIB
-from .repositories import Repository
 
 
 async def _do(box: RemoteBox, command: str) -> str:

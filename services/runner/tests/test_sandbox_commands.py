@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.boxes import LIMITS, MIB
 from patchwright_runner.sandbox.protocol import Backend, BoxLost, BoxSpec, Limits
 from patchwright_runner.sandbox.remote import RemoteBox
-
-from .conftest import LIMITS, MIB
 
 
 async def test_command_gives_both_outputs_in_order_and_its_exit_code(box: RemoteBox) -> None:

@@ -117,7 +117,7 @@ async def test_errors_of_the_file_system_are_told(box: RemoteBox) -> None:
     await box.create("file", "x")
     with pytest.raises(ToolError, match="does not exist"):
         await box.view("missing")
-    with pytest.raises(ToolError, match=r"file: File exists"):
+    with pytest.raises(ToolError, match=r"file: Not a directory"):
         await box.create("file/below", "x")
     with pytest.raises(ToolError, match="No space left"):
         await box.create("big", "x" * 7_000_000 * 4)
