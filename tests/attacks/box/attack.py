@@ -48,7 +48,7 @@ def reaches(*arguments):
 
 def python(script: str) -> str:
     """The command that runs a script with python3."""
-    return f"python3 - <<'END'\n{_PRELUDE}{script}\nEND\n"
+    return f"python3 -S - <<'END'\n{_PRELUDE}{script}\nEND\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Attack:
     limits: Limits = field(default=LIMITS)
 
     def __str__(self) -> str:
-        return self.name.replace(" ", "_")
+        return self.name.replace(" ", "_").replace("'", "")
 
 
 def against(*attacks: Attack) -> Callable[[Callable[..., object]], pytest.MarkDecorator]:

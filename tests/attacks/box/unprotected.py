@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .attack import PLAIN, Attack, exports
 
-_SECONDS = 60
+_SECONDS = 45
 
 
 class Unprotected:
@@ -47,7 +47,7 @@ class Unprotected:
 
     def end(self) -> None:
         """Kill what is left of ours, until nothing is: our mark is in their environment."""
-        while any([_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ")]):
+        while sum(_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ")):
             time.sleep(0.01)
 
 
