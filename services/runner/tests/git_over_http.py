@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
 
-from .repositories import ENVIRONMENT
+from harness.repositories import ENVIRONMENT
 
 
 @dataclass

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.repositories import Repository, git
 from patchwright_runner.change import Author, Change, bundle
 from patchwright_runner.sandbox.protocol import Entry
-
-from .repositories import Repository, git
 
 WHEN = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 AUTHOR = Author("Patchwright", "bot@example.com")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.mirror import Mirror
 
 from .git_over_http import GitServer, serve
-from .repositories import Repository, git
 
 TOKEN = "ghs_made_up_for_this_test"
 

@@ -1,17 +1,15 @@
-"""The contract of a box, part one: commands, their limits, and what they cannot reach."""
+"""The contract of a box, part one: commands, and who they are. `tests/attacks/box` has the limits."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
+from harness.boxes import LIMITS, MIB
 from patchwright_runner.sandbox.protocol import Backend, BoxLost, BoxSpec, Limits
 from patchwright_runner.sandbox.remote import RemoteBox
-
-from .conftest import LIMITS, MIB
 
 
 async def test_command_gives_both_outputs_in_order_and_its_exit_code(box: RemoteBox) -> None:
@@ -51,34 +49,10 @@ async def test_output_that_is_not_utf8_is_shown_with_replacements(box: RemoteBox
     assert (await box.run("printf 'a\\377b'", timeout=10)).output == "a�b"
 
 
-async def test_output_flood_keeps_head_and_tail(box: RemoteBox) -> None:
-    result = await box.run("echo first; yes flood | head -c 48000000; echo last", timeout=60)
-    assert result.truncated
-    assert result.output.startswith("first\nflood\n")
-    assert result.output.endswith("flood\nlast\n")
-    assert "bytes left out" in result.output
-    assert len(result.output) < LIMITS.output_bytes + 100
-
-
 async def test_command_over_its_time_is_ended_and_its_output_kept(box: RemoteBox) -> None:
     result = await box.run("echo before; sleep 60", timeout=0.5)
     assert (result.output, result.exit_code, result.timed_out) == ("before\n", None, True)
     assert result.duration < 5
-
-
-async def test_command_that_ignores_sigterm_is_killed(box: RemoteBox) -> None:
-    result = await box.run("trap '' TERM; while :; do sleep 0.1; done", timeout=0.5)
-    assert result.timed_out
-    assert result.duration < 10
-
-
-async def test_double_forked_daemon_does_not_outlive_its_command(box: RemoteBox) -> None:
-    daemon = "import os,time\nif os.fork()==0:\n os.setsid()\n if os.fork()==0:\n  time.sleep(600)"
-    result = await box.run(
-        f'python3 -c "{daemon}"; sleep 500 & setsid sleep 500 & true', timeout=10
-    )
-    assert result.exit_code == 0
-    assert await _processes(box) == 1
 
 
 async def test_zombies_are_reaped_while_a_command_runs(box: RemoteBox) -> None:
@@ -107,9 +81,6 @@ async def test_calls_made_at_once_are_all_answered(box: RemoteBox) -> None:
 async def test_there_is_no_network_but_loopback(box: RemoteBox) -> None:
     interfaces = await box.run("tail -n +3 /proc/net/dev | cut -d: -f1", timeout=10)
     assert interfaces.output.split() == ["lo"]
-    for address in ("('1.1.1.1', 53)", "('169.254.169.254', 80)"):
-        reach = f'python3 -c "import socket; socket.create_connection({address}, 2)"'
-        assert "unreachable" in (await box.run(reach, timeout=10)).output
 
 
 async def test_loopback_works(box: RemoteBox) -> None:
@@ -150,36 +121,6 @@ async def test_scratch_places_can_be_written(box: RemoteBox, place: str) -> None
     ).output == "yes\n"
 
 
-async def test_workspace_is_bounded(box: RemoteBox) -> None:
-    result = await box.run("head -c 40M /dev/zero > big; stat -c %s big", timeout=60)
-    assert "No space left on device" in result.output
-    assert int(result.output.split()[-1]) <= LIMITS.workspace_bytes
-
-
-async def test_sparse_file_is_bounded(box: RemoteBox) -> None:
-    result = await box.run("truncate -s 1T big; stat -c %s big", timeout=10)
-    assert int(result.output.split()[-1]) <= 2 * LIMITS.workspace_bytes
-
-
-async def test_many_empty_files_are_bounded_by_memory(box: RemoteBox) -> None:
-    script = "import os\nfor n in range(10**6): os.mknod(str(n))"
-    result = await box.run(f"python3 -c '{script}'", timeout=60)
-    assert result.exit_code != 0
-    assert (await box.run("echo alive", timeout=10)).output == "alive\n"
-
-
-async def test_memory_is_bounded_and_the_box_survives(box: RemoteBox) -> None:
-    result = await box.run("python3 -c 'b = bytearray(2 * 1024**3); print(len(b))'", timeout=60)
-    assert result.exit_code != 0
-    assert (await box.run("echo alive", timeout=10)).output == "alive\n"
-
-
-async def test_fork_bomb_is_bounded_and_the_box_survives(box: RemoteBox) -> None:
-    result = await box.run("bomb() { bomb | bomb & }; bomb; sleep 60", timeout=2)
-    assert result.duration < 20
-    assert (await box.run("echo alive", timeout=10)).output == "alive\n"
-
-
 async def test_processor_time_is_bounded(box: RemoteBox) -> None:
     busy = (
         "python3 -c 'import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass'"
@@ -189,25 +130,6 @@ async def test_processor_time_is_bounded(box: RemoteBox) -> None:
     user = result.output.splitlines()[-1].split()[0]
     minutes, seconds = user.rstrip("s").split("m")
     assert float(minutes) * 60 + float(seconds) < 1.4 * result.duration
-
-
-async def test_runners_files_are_not_there(box: RemoteBox, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("a secret of the host")
-    assert (await box.run(f"cat {secret} /etc/shadow /root/.profile", timeout=10)).exit_code != 0
-    assert (await box.run("ls /root /var/run/docker.sock; true", timeout=10)).output.count(
-        "cannot"
-    ) == 2
-
-
-async def test_runners_environment_and_memory_are_not_readable(box: RemoteBox) -> None:
-    for name in ("environ", "mem", "fd/0", "maps", "root/etc/passwd"):
-        assert (await box.run(f"cat /proc/1/{name}", timeout=10)).exit_code != 0, name
-
-
-async def test_agent_cannot_end_the_first_process(box: RemoteBox) -> None:
-    await box.run("for s in $(seq 1 31) 64; do kill -$s 1; done; true", timeout=10)
-    assert (await box.run("echo alive", timeout=10)).output == "alive\n"
 
 
 async def test_box_ends_itself_at_its_wall_deadline(backend: Backend) -> None:

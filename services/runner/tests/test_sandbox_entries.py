@@ -112,7 +112,10 @@ def test_too_many_entries_are_refused() -> None:
         assembly.add(_item("d", None, 0), b"")
 
 
-@pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "a/b"), ("a/b", "a")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("A/b", "a"), ("\u00e9", "E\u0301/b")],
+)
 def test_paths_that_contradict_each_other_are_refused(first: str, second: str) -> None:
     assembly = Assembly(LIMITS)
     assembly.add(_item(first), b"x")

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness import signals
+from harness.boxes import LIMITS
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.protocol import Availability, Backend, BoxLost, BoxSpec
-
-from .conftest import BACKENDS, LIMITS
 
 OWNER = """
 import asyncio, sys
@@ -75,8 +74,7 @@ async def _until(check: Callable[[], object], seconds: float) -> float:
 
 
 async def test_box_dies_when_its_runner_is_killed(backend: Backend, runner_id: str) -> None:
-    kind = BACKENDS[backend.name]
-    program = OWNER.format(module=backend.name, kind=kind.__name__)
+    program = OWNER.format(module=backend.name, kind=type(backend).__name__)
     marker = str(100_000 + os.getpid())
     command = [sys.executable, "-c", program, runner_id, marker]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:

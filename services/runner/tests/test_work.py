@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from harness.nats import NatsServer
+from harness.repositories import Repository
 from patchwright_common import telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
@@ -48,7 +49,6 @@ from patchwright_runner.work import Runner, Workshop
 
 from .git_over_http import GitServer, serve
 from .local_directory_sandbox import LocalDirectorySandbox
-from .repositories import Repository
 
 JOB = "7-2-issue-1"
 TOKEN = "ghs_made_up_for_this_test"

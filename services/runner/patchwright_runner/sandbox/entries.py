@@ -63,12 +63,17 @@ class Admission:
             )
 
     def _place(self, path: str) -> None:
-        """A path cannot be both a file and a directory of another one."""
-        above = {path[:at] for at, character in enumerate(path) if character == "/"}
-        if path in self._folders or above & self._files:
+        """A path cannot be both a file and a directory of another one.
+
+        Not on a file system without case either: there a link `a` and a file `A/hooks/x` would
+        have git write through the link.
+        """
+        folded = unicodedata.normalize("NFC", path.casefold())
+        above = {folded[:at] for at, character in enumerate(folded) if character == "/"}
+        if folded in self._folders or above & self._files:
             raise Permanent(f"{_shown(path)} is both a file and a directory.")
         self._folders |= above
-        self._files.add(path)
+        self._files.add(folded)
 
 
 class Assembly:

@@ -70,6 +70,8 @@ class Box:
         while True:
             frame = self._channel.receive()
             header = frame.header
+            if self._channel.cancelled(header["id"]):
+                continue
             try:
                 result, payload = self._answer(header, frame.payload)
             except edit.Refusal as error:

@@ -4,12 +4,15 @@ Bytes that are not UTF-8 survive an edit (surrogateescape), and so do CRLF line 
 """
 
 # os.path and os.open: names that are no UTF-8, flags that pathlib does not have.
-# ruff: noqa: PTH103, PTH112, PTH118, PTH120, PTH123
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
 import os
 import stat
+from typing import IO
+
+from patchwright_runner.sandbox.inside.beneath import Outside, open_beneath
 
 FILE_LIMIT = 10 * 1024 * 1024
 VIEW_CHARACTERS = 100_000
@@ -29,120 +32,141 @@ class Editor:
 
     def view(self, path: str, view_range: list[int] | None = None) -> str:
         """A file's numbered lines, or a directory's two upper levels."""
-        real = self._resolve(path)
-        if os.path.isdir(real):
-            if view_range is not None:
-                raise Refusal("view_range does not apply to a directory.")
-            return self._listing(real, path)
-        lines = _lines(_read(real, path))
+        descriptor = self._descriptor(path, os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            try:
+                if view_range is not None:
+                    raise Refusal("view_range does not apply to a directory.")
+                return _listing(descriptor, path)
+            finally:
+                os.close(descriptor)
+        with open(descriptor, "rb", 0) as file:
+            lines = _lines(_read(file, path))
         first, last = _range(view_range, len(lines))
         return f"Here's the result of running `cat -n` on {path}:\n{_numbered(lines, first, last)}"
 
     def create(self, path: str, text: str) -> str:
         """Make a file and the directories above it, or overwrite it."""
-        real = self._resolve(path)
-        if os.path.isdir(real):
-            raise Refusal(f"{path} is a directory.")
-        existed = os.path.lexists(real)
-        os.makedirs(os.path.dirname(real), exist_ok=True)
-        _write(real, path, text)
-        return f"File {'overwritten' if existed else 'created'} successfully at: {path}"
+        try:
+            file, done = self._open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), "created"
+        except FileExistsError:
+            file, done = self._open(path, os.O_RDWR), "overwritten"
+        with file:
+            _write(file, path, text)
+        return f"File {done} successfully at: {path}"
 
     def str_replace(self, path: str, old: str, new: str) -> str:
         """Replace the only occurrence of a text."""
-        real = self._resolve(path)
-        text = _read(real, path)
-        old, new = _fit_line_ends(text, old, new)
-        if not old:
-            raise Refusal("old_str is empty: say which text to replace.")
-        count = text.count(old)
-        if count == 0:
-            raise Refusal(
-                f"No match found for replacement in {path}. Check the text and try again."
-            )
-        if count > 1:
-            raise Refusal(
-                f"Found {count} matches for replacement text in {path}. "
-                "Provide more context to make a unique match."
-            )
-        before, _, after = text.partition(old)
-        _write(real, path, before + new + after)
+        with self._open(path, os.O_RDWR) as file:
+            text = _read(file, path)
+            old, new = _fit_line_ends(text, old, new)
+            before, after = _around(text, old, path)
+            _write(file, path, before + new + after)
         return _edited(path, before + new + after, before.count("\n"), new.count("\n"))
 
     def insert(self, path: str, line: int, text: str) -> str:
         """Put whole lines after the given one."""
-        real = self._resolve(path)
-        content = _read(real, path)
-        lines = content.splitlines(keepends=True) if content else []
-        if not 0 <= line <= len(lines):
-            raise Refusal(f"insert_line {line} is outside the file: it has {len(lines)} lines.")
-        end = "\r\n" if "\r\n" in content else "\n"
-        if line and not lines[line - 1].endswith("\n"):
-            lines[line - 1] += end
-        added = text.replace("\r\n", "\n").replace("\n", end)
-        if not added.endswith("\n") and (line < len(lines) or content.endswith("\n") or not lines):
-            added += end
-        changed = "".join([*lines[:line], added, *lines[line:]])
-        _write(real, path, changed)
-        return _edited(path, changed, line, added.count("\n"))
+        with self._open(path, os.O_RDWR) as file:
+            changed, added = _inserted(_read(file, path), line, text)
+            _write(file, path, changed)
+        return _edited(path, changed, line, added)
 
-    def _resolve(self, path: str) -> str:
-        """Where a path really leads; the box is the boundary, this is a friendly fence."""
+    def _open(self, path: str, flags: int) -> IO[bytes]:
+        return open(self._descriptor(path, flags), "r+b", 0)
+
+    def _descriptor(self, path: str, flags: int) -> int:
+        """Beneath the root. O_NONBLOCK because opening a FIFO waits for ever."""
         if "\0" in path or not path:
             raise Refusal("The path is empty or holds a NUL character.")
-        real = os.path.realpath(os.path.join(self._root, path))
-        if os.path.commonpath([self._root, real]) != self._root:
-            raise Refusal(f"{path} is outside {self._root}: only files beneath it can be used.")
-        return real
+        try:
+            make = bool(flags & os.O_CREAT)
+            return open_beneath(self._root, path, flags | os.O_NONBLOCK, make_folders=make)
+        except Outside as error:
+            text = f"{path} is outside {self._root}: only files beneath it can be used."
+            raise Refusal(text) from error
+        except FileNotFoundError as error:
+            raise Refusal(f"{path} does not exist.") from error
+        except IsADirectoryError as error:
+            raise Refusal(f"{path} is a directory.") from error
 
-    def _listing(self, real: str, path: str) -> str:
-        """Two levels, without hidden files, as the tool's reference implementation shows."""
-        found: list[str] = []
-        _list(real, path.rstrip("/") or "/", 2, found)
-        rest = "\n[more files left out]" if len(found) >= _LISTED else ""
-        shown = "\n".join(found)
-        return (
-            f"Here're the files and directories up to 2 levels deep in {path}, "
-            f"excluding hidden items:\n{path}\n{shown}{rest}"
+
+def _around(text: str, old: str, path: str) -> tuple[str, str]:
+    """What stands before and after the only occurrence of `old`."""
+    if not old:
+        raise Refusal("old_str is empty: say which text to replace.")
+    count = text.count(old)
+    if count == 0:
+        raise Refusal(f"No match found for replacement in {path}. Check the text and try again.")
+    if count > 1:
+        raise Refusal(
+            f"Found {count} matches for replacement text in {path}. "
+            "Provide more context to make a unique match."
         )
+    before, _, after = text.partition(old)
+    return before, after
 
 
-def _list(real: str, shown: str, depth: int, found: list[str]) -> None:
-    with os.scandir(real) as entries:
+def _inserted(content: str, line: int, text: str) -> tuple[str, int]:
+    """The whole text, and how many lines are new."""
+    lines = content.splitlines(keepends=True) if content else []
+    if not 0 <= line <= len(lines):
+        raise Refusal(f"insert_line {line} is outside the file: it has {len(lines)} lines.")
+    end = "\r\n" if "\r\n" in content else "\n"
+    if line and not lines[line - 1].endswith("\n"):
+        lines[line - 1] += end
+    added = text.replace("\r\n", "\n").replace("\n", end)
+    if not added.endswith("\n") and (line < len(lines) or content.endswith("\n") or not lines):
+        added += end
+    return "".join([*lines[:line], added, *lines[line:]]), added.count("\n")
+
+
+def _listing(folder: int, path: str) -> str:
+    """Two levels, without hidden files, as the tool's reference implementation shows."""
+    found: list[str] = []
+    _list(folder, path.rstrip("/") or "/", 2, found)
+    rest = "\n[more files left out]" if len(found) >= _LISTED else ""
+    shown = "\n".join(found)
+    return (
+        f"Here're the files and directories up to 2 levels deep in {path}, "
+        f"excluding hidden items:\n{path}\n{shown}{rest}"
+    )
+
+
+def _list(folder: int, shown: str, depth: int, found: list[str]) -> None:
+    with os.scandir(folder) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in visible:
         if len(found) >= _LISTED:
             return
-        folder = entry.is_dir(follow_symlinks=False)
-        found.append(f"{shown}/{entry.name}{'/' if folder else ''}")
-        if folder and depth > 1:
-            _list(entry.path, f"{shown}/{entry.name}", depth - 1, found)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        found.append(f"{shown}/{entry.name}{'/' if is_folder else ''}")
+        if is_folder and depth > 1:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            inner = os.open(entry.name, flags, dir_fd=folder)
+            try:
+                _list(inner, f"{shown}/{entry.name}", depth - 1, found)
+            finally:
+                os.close(inner)
 
 
-def _read(real: str, path: str) -> str:
-    """The text of a regular file; O_NONBLOCK because opening a FIFO waits for ever."""
-    try:
-        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise Refusal(f"{path} does not exist.") from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        _require_regular(status, path)
-        if status.st_size > FILE_LIMIT:
-            raise Refusal(
-                f"{path} holds {status.st_size} bytes, more than this tool's limit of "
-                f"{FILE_LIMIT}: use a command such as sed or grep on it."
-            )
-        return file.read(FILE_LIMIT).decode("utf-8", "surrogateescape")
+def _read(file: IO[bytes], path: str) -> str:
+    status = os.fstat(file.fileno())
+    _require_regular(status, path)
+    if status.st_size > FILE_LIMIT:
+        raise Refusal(
+            f"{path} holds {status.st_size} bytes, more than this tool's limit of "
+            f"{FILE_LIMIT}: use a command such as sed or grep on it."
+        )
+    return file.read(FILE_LIMIT).decode("utf-8", "surrogateescape")
 
 
-def _write(real: str, path: str, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
-    descriptor = os.open(real, flags, 0o644)
-    with open(descriptor, "wb") as file:
-        _require_regular(os.fstat(descriptor), path)
-        file.truncate()
-        file.write(text.encode("utf-8", "surrogateescape"))
+def _write(file: IO[bytes], path: str, text: str) -> None:
+    _require_regular(os.fstat(file.fileno()), path)
+    file.seek(0)
+    file.truncate()
+    left = memoryview(text.encode("utf-8", "surrogateescape"))
+    while left:
+        left = left[file.write(left) :]
 
 
 def _require_regular(status: os.stat_result, path: str) -> None:

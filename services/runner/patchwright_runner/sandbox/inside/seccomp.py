@@ -14,7 +14,8 @@ from typing import NamedTuple
 # linux/bpf_common.h, linux/seccomp.h
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
+_NUMBER, _ARCHITECTURE = 0, 4
+_FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT = 16, 24, 32
 
 # Numbers for x86_64 and aarch64 (linux/arch/x86/entry/syscalls/syscall_64.tbl and
 # include/uapi/asm-generic/unistd.h); -1 where the call does not exist.
@@ -72,7 +73,8 @@ _ABSENT = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
 }
-_CLONE, _IOCTL, _SOCKET = (56, 220), (16, 29), (41, 198)
+_CLONE, _IOCTL, _PERSONALITY = (56, 220), (16, 29), (135, 92)
+_SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
 
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (NEWTIME: unshare only)."""
@@ -80,8 +82,17 @@ _NEW_NAMESPACES = 0x7E020000
 _TERMINAL_INJECTION = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX type into a terminal that one does not own."""
 
-_SOCKET_FAMILIES = (1, 2, 10, 16)
-"""UNIX, IPv4, IPv6, netlink. VSOCK reaches the hypervisor from any network namespace."""
+_UNIX, _IPV4, _IPV6, _NETLINK = 1, 2, 10, 16
+"""The socket families there are. VSOCK reaches the hypervisor from any network namespace."""
+
+_IP_PROTOCOLS = (0, 6, 17)
+"""The usual one, TCP, UDP. Asking for a rarer one makes the kernel load its module."""
+
+_NETLINK_PROTOCOLS = (0,)
+"""Routing, for those who list interfaces. The others lead into netfilter, audit, IPsec."""
+
+_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+"""Plain Linux, 32 bit, old version numbers, a question; none switches off a protection."""
 
 
 class Machine(NamedTuple):
@@ -117,22 +128,48 @@ def _argument_checks(column: int) -> tuple[list[bytes], ...]:
     ioctl = [
         step for code in _TERMINAL_INJECTION for step in _refuse_if(_JUMP_EQUAL, code, errno.EPERM)
     ]
-    known = [
-        _step(_JUMP_EQUAL, family, len(_SOCKET_FAMILIES) - place, 0)
-        for place, family in enumerate(_SOCKET_FAMILIES)
-    ]
-    socket = [*known, _return(_ERRNO | errno.EAFNOSUPPORT), _return(_ALLOW)]
     return (
         _for_call(_CLONE[column], _FIRST_ARGUMENT, clone),
         _for_call(_IOCTL[column], _SECOND_ARGUMENT, ioctl),
-        _for_call(_SOCKET[column], _FIRST_ARGUMENT, socket),
+        _for_call(_PERSONALITY[column], _FIRST_ARGUMENT, _only(_PERSONALITIES, errno.EPERM)),
+        _for_call(_SOCKETPAIR[column], _FIRST_ARGUMENT, _only((_UNIX,), errno.EAFNOSUPPORT)),
+        _for_call(_SOCKET[column], _FIRST_ARGUMENT, _sockets()),
     )
+
+
+def _sockets() -> list[bytes]:
+    """By family, and by protocol where the family has some that load a module."""
+    code: list[bytes] = [*_if_equal(_UNIX, [_return(_ALLOW)])]
+    for family, protocols in (
+        (_IPV4, _IP_PROTOCOLS),
+        (_IPV6, _IP_PROTOCOLS),
+        (_NETLINK, _NETLINK_PROTOCOLS),
+    ):
+        by_protocol = [
+            _step(_LOAD, _THIRD_ARGUMENT),
+            *_only(protocols, errno.EPROTONOSUPPORT),
+            _return(_ALLOW),
+        ]
+        code += _if_equal(family, by_protocol)
+    return [*code, _return(_ERRNO | errno.EAFNOSUPPORT)]
+
+
+def _only(allowed: tuple[int, ...], number: int) -> list[bytes]:
+    """Go on behind this with an allowed value, refuse any other."""
+    known = [
+        _step(_JUMP_EQUAL, value, len(allowed) - place, 0) for place, value in enumerate(allowed)
+    ]
+    return [*known, _return(_ERRNO | number)]
 
 
 def _for_call(number: int, argument: int, checks: list[bytes]) -> list[bytes]:
     """`checks` on the low half of an argument, the number loaded again for what follows."""
     body = [_step(_LOAD, argument), *checks, _step(_LOAD, _NUMBER)]
-    return [_step(_JUMP_EQUAL, number, 0, len(body)), *body]
+    return _if_equal(number, body)
+
+
+def _if_equal(value: int, body: list[bytes]) -> list[bytes]:
+    return [_step(_JUMP_EQUAL, value, 0, len(body)), *body]
 
 
 def _refuse_if(jump: int, value: int, number: int) -> list[bytes]:

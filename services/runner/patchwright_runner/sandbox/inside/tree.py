@@ -29,6 +29,8 @@ _AS_STORED = "* -text !eol -ident -filter -working-tree-encoding\n"
 _BRANCH = "patchwright"
 _CHUNK = 1 << 20
 _HINT_SECONDS = 20.0
+_PATH_BYTES = 1024
+"""Of a folder that is looked into; `entries.py` takes no longer paths either."""
 
 
 class GitFailed(Exception):
@@ -84,7 +86,7 @@ def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]
     with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         environment = _private_repository(git, scratch, workspace)
         tree = _base_tree(git, base, environment)
-        kept = set(tree) | _added_by_agent(git, workspace)
+        kept = set(tree) | _added_by_agent(git, workspace, environment)
         walk = _Walk(git, workspace, kept, environment)
         present = walk.files()
         links = {path for path, blob in tree.items() if blob.mode == "160000"}
@@ -131,13 +133,18 @@ def _canonical(mode: str) -> str:
     return mode
 
 
-def _added_by_agent(git: Git, workspace: str) -> set[str]:
+def _added_by_agent(git: Git, workspace: str, environment: dict[str, str]) -> set[str]:
     """Paths in the agent's index: `git add --force` says that an ignored file matters.
 
-    Its repository may be gone or broken, which loses only that hint.
+    The index is data; the configuration beside it could make git run programs, so git reads
+    it as the index of our own repository. Is it gone or broken, only that hint is lost.
     """
+    index = os.path.join(workspace, ".git", "index")
+    if not _is_plain(index):
+        return set()
+    environment = {**environment, "GIT_INDEX_FILE": index}
     try:
-        listed = git("ls-files", "-z", "--cached", directory=workspace, seconds=_HINT_SECONDS)
+        listed = git("ls-files", "-z", "--cached", environment=environment, seconds=_HINT_SECONDS)
     except GitFailed:
         return set()
     return {os.fsdecode(name) for name in listed.split(b"\0") if name}
@@ -168,7 +175,7 @@ class _Walk:
                 if path in ignored:
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    level.append(path + "/")
+                    level.append(_not_too_deep(path) + "/")
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                     found[path] = entry.stat(follow_symlinks=False)
         return found
@@ -198,6 +205,13 @@ class _Walk:
             accept=(0, 1),
         )
         return {os.fsdecode(name[2:]) for name in answer.split(b"\0") if name}
+
+
+def _not_too_deep(path: str) -> str:
+    """No file below it could be in a change, and each level costs a call of git."""
+    if len(os.fsencode(path)) > _PATH_BYTES:
+        raise GitFailed(f"The folders in {path[:40]}… lie deeper than {_PATH_BYTES} bytes of path.")
+    return path
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:

@@ -1,0 +1,61 @@
+"""Runs an attack where nothing stops it, bounded in time, and ends what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from .attack import PLAIN, Attack, exports
+
+_SECONDS = 45
+
+
+class Unprotected:
+    """A folder of this machine and its processes. The folder is all that is written to."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.folder = folder
+        self.variables = variables
+        self._mark = f"UNPROTECTED={secrets.token_hex(8)}"
+
+    def attacked(self, attack: Attack) -> str:
+        """What the attack says."""
+        said = self.run(attack.first + attack.command, attack.alone)
+        return said + self.run(attack.then) if attack.then else said
+
+    def run(self, command: str, alone: tuple[str, ...] = PLAIN) -> str:
+        """Standard output and error, replacing what is no UTF-8."""
+        with (self.folder / "output").open("w+b") as output:
+            done = subprocess.run(
+                [*alone, "env", self._mark, "bash", "-c", exports(self.variables) + command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"},
+                timeout=_SECONDS,
+                start_new_session=True,
+                check=False,
+            )
+            assert done.returncode >= 0
+            output.seek(0)
+            return output.read().decode(errors="replace")
+
+    def end(self) -> None:
+        """Kill what is left of ours, until nothing is: our mark is in their environment."""
+        while sum(_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ")):
+            time.sleep(0.01)
+
+
+def _killed(environment: Path, mark: str) -> bool:
+    try:
+        if mark.encode() not in environment.read_bytes().split(b"\0"):
+            return False
+        os.kill(int(environment.parent.name), signal.SIGKILL)
+    except OSError:
+        return False
+    return True

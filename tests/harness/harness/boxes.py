@@ -1,0 +1,45 @@
+"""Real boxes of each backend, small enough to be filled in a moment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
+from patchwright_runner.sandbox.docker import DockerBackend
+from patchwright_runner.sandbox.protocol import Backend, Limits
+
+MIB = 1024**2
+LIMITS = Limits(
+    memory_bytes=192 * MIB,
+    processes=64,
+    cpus=1.0,
+    workspace_bytes=24 * MIB,
+    scratch_bytes=8 * MIB,
+    output_bytes=4096,
+    wall_seconds=120,
+    changed_files=50,
+    changed_bytes=MIB,
+)
+BACKENDS: Mapping[str, Callable[[str], Backend]] = {
+    "docker": DockerBackend,
+    "bubblewrap": BubblewrapBackend,
+}
+
+
+def unused_runner_id() -> str:
+    """A runner's name that no other test has, so that sweeps touch nobody else's boxes."""
+    return f"test-{secrets.token_hex(4)}"
+
+
+async def working(backend: Backend) -> Backend:
+    """The backend; absent it is skipped, but a failure where CI promised it."""
+    availability = await backend.available()
+    if not availability.ok and os.environ.get("CI") == "true":
+        pytest.fail(f"{backend.name}: {availability.detail}")
+    if not availability.ok:
+        pytest.skip(f"{backend.name}: {availability.detail}")
+    return backend
