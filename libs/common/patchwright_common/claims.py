@@ -41,17 +41,40 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Progress(_Record):
+    """After which turn a job can go on, and what was kept of it in `PW_CHECKPOINTS`.
+
+    `crashes` is how many runners had died with the job until then.
+    """
+
+    epoch: int
+    turn: int
+    transcript_sha256: str
+    tree_sha256: str
+    crashes: int = 0
+
+
 class Claim(_Record):
     """`claim.<job_id>`: the runner that owns the job. A higher epoch ends a lower one.
 
-    `retries` counts the attempts that ended by themselves, so `epoch - retries - 1`
-    is how many runners died with the job.
+    `retries` counts the attempts that ended by themselves.
     """
 
     epoch: int
     owner: str
     beaten_at: datetime
     retries: int = 0
+    progress: Progress | None = None
+
+    @property
+    def crashes(self) -> int:
+        """How many runners died with the job before this epoch."""
+        return self.epoch - self.retries - 1
+
+    @property
+    def fruitless(self) -> int:
+        """How many of them since the last turn that was kept."""
+        return self.crashes - (self.progress.crashes if self.progress else 0)
 
 
 class Outcome(_Record):
@@ -138,6 +161,7 @@ class Claims:
                 owner=owner,
                 beaten_at=datetime.now(UTC),
                 retries=before.retries if before else 0,
+                progress=before.progress if before else None,
             )
 
         return await self.change(f"claim.{job_id}", Claim, raise_epoch)
@@ -148,15 +172,25 @@ class Claims:
         `retrying` records that this attempt ends by itself and did not crash.
         """
 
+        await self._own(job_id, epoch, lambda own: {"retries": own.retries + retrying})
+
+    async def progress(self, job_id: str, epoch: int, made: Progress) -> None:
+        """Record a turn that was kept. Raises `Overtaken` when a newer epoch exists."""
+
+        def step(own: Claim) -> dict[str, object]:
+            return {"progress": made.model_copy(update={"crashes": own.crashes})}
+
+        await self._own(job_id, epoch, step)
+
+    async def _own(
+        self, job_id: str, epoch: int, step: Callable[[Claim], dict[str, object]]
+    ) -> None:
+        """Change our own claim, which shows that we are alive, too."""
+
         def refresh(before: Claim | None) -> Claim:
             if before is None or before.epoch != epoch:
                 raise Overtaken(f"{job_id} belongs to another runner")
-            return before.model_copy(
-                update={
-                    "beaten_at": datetime.now(UTC),
-                    "retries": before.retries + retrying,
-                }
-            )
+            return before.model_copy(update={"beaten_at": datetime.now(UTC), **step(before)})
 
         await self.change(f"claim.{job_id}", Claim, refresh)
 

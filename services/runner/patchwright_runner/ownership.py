@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 5.0
 """Seconds between two looks at the claim."""
 CRASH_LIMIT = 3
-"""How many runners a job may take down before it is given up."""
+"""How many runners a job may take down, without a turn between them, before it is given up."""
 
 
 class Ownership:
@@ -32,10 +32,9 @@ class Ownership:
     ) -> Ownership:
         """Claim the job. Raises `Permanent` when it has ended too many runners."""
         claim = await claims.take(job_id, owner)
-        crashes = claim.epoch - claim.retries - 1
-        if crashes >= CRASH_LIMIT:
+        if claim.fruitless >= CRASH_LIMIT:
             raise Permanent(
-                f"The work was cut off {crashes} times: each time the runner died with it.",
+                f"The work was cut off {claim.crashes} times: each time the runner died with it.",
                 advice="Operators: the runner's log and the trace show where.",
             )
         return cls(claims, job_id, claim.epoch, heartbeat)

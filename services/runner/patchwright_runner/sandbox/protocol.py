@@ -7,7 +7,7 @@ sandbox are paths inside the box, absolute or relative to `WORKSPACE`.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -156,6 +156,10 @@ class Sandbox(Protocol):
         Raises Permanent when the change is over a limit or holds a path that no
         repository may have.
         """
+        ...
+
+    async def restore(self, entries: Iterable[Entry]) -> None:
+        """Change a fresh checkout as `collect` once reported it, from the same base."""
         ...
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from patchwright_runner.sandbox.protocol import (
 
 _EDIT_SECONDS = 30.0
 _TREE_SECONDS = 300.0
+_PIECE = 1 << 20
 _MARGIN_SECONDS = 15.0
 """What a command may take beyond its own limit: a grace period, a machine under load."""
 
@@ -86,6 +87,13 @@ class RemoteBox:
 
     async def checkout(self, base: str) -> None:
         await self._call({"op": "checkout", "base": base}, b"", _TREE_SECONDS)
+
+    async def restore(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            header = {"op": "restore", "path": entry.path, "mode": entry.mode}
+            for at in range(0, max(len(entry.content), 1), _PIECE):
+                piece = entry.content[at : at + _PIECE]
+                await self._call({**header, "at": at}, piece, _EDIT_SECONDS)
 
     async def collect(self, base: str) -> AsyncIterator[Entry]:
         header = {"op": "collect", "base": base, "most": self._limits.changed_bytes}

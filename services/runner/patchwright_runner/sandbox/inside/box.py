@@ -20,6 +20,7 @@ from patchwright_runner.sandbox.inside import (
     edit,
     privileges,
     process,
+    restore,
     seccomp,
     tree,
     wire,
@@ -92,6 +93,7 @@ class Box:
             "edit": self._edit,
             "checkout": self._checkout,
             "collect": self._collect,
+            "restore": self._restore,
         }
         if header["op"] not in ("checkout", "collect"):
             self._untouched = None
@@ -179,6 +181,11 @@ class Box:
             for place, piece in enumerate(pieces):
                 more = place + 1 < len(pieces)
                 self._channel.send({"id": header["id"], "item": {**item, "more": more}}, piece)
+        return {}, b""
+
+    def _restore(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        workspace = self._configuration.workspace
+        restore.restore(workspace, header["path"], header["mode"], payload, header["at"])
         return {}, b""
 
     def _git(self, request: int) -> tree.Git:
