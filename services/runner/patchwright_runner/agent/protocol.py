@@ -91,6 +91,11 @@ class Turn:
     seconds: float
     transcript: Sequence[Mapping[str, Any]] = ()
     """The conversation so far, this turn's tool results included, fit for JSON."""
+    box_is_busy: bool = False
+    """The agent's own program is still running in the sandbox, which does one thing at a time.
+
+    Whoever asks the sandbox for anything before `turn_finished` returns waits for ever.
+    """
 
 
 @dataclass(frozen=True, slots=True)
