@@ -1,0 +1,122 @@
+"""A UNIX socket that answers HTTP: in a folder of its own, for as long as a block lasts.
+
+Of uvicorn it takes the protocol and not the server, which needs a third of a second to stop and
+wants the process's signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from patchwright_runner.gateway.outlet import TEAR
+
+CONNECTIONS = 128
+"""At once. The program in the sandbox could otherwise use up the runner's file descriptors."""
+FIRST_REQUEST_SECONDS = 60.0
+"""For the head of a connection's first request."""
+IDLE_SECONDS = 3600
+"""Between two requests: a program that runs a long test may keep its connection."""
+CLOSE_SECONDS = 5.0
+LONGEST_PATH = 100
+"""Bytes; the system's limit is 107."""
+SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - not among the others
+"""For what uvicorn says of broken requests: the sandbox must not be able to fill our log."""
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Nobody else on this machine can look inside."""
+    for parent in (None, "/tmp"):  # noqa: S108 - a private folder in it
+        with tempfile.TemporaryDirectory(prefix="pw-gateway-", dir=parent) as name:
+            if len(name) < LONGEST_PATH - len("/model") or parent:
+                yield Path(name)
+                return
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+    """Serve at `path`; at the end whatever is under way is cancelled, within some seconds."""
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
+    )
+    config.load()
+    state = ServerState()
+    server = await loop.create_unix_server(lambda: Connection(config, state, {}, loop), path)
+    try:
+        yield
+    finally:
+        server.close()
+        await _end(state)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await server.wait_closed()
+
+
+async def _end(state: ServerState) -> None:
+    tasks = set(state.tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+    for connection in list(state.connections):
+        connection.transport.abort()
+    # The loop tells each connection in its next round that it is lost.
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+class Connection(H11Protocol):
+    """One of not too many, and quiet. Its requests find the way to break it in their state."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(config, state, app_state, loop)
+        self.logger = SILENT
+        self.access_log = False
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by asyncio."""
+        if len(self.connections) >= CONNECTIONS:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self.app_state = {TEAR: transport.abort}
+        self._late = self.loop.call_later(FIRST_REQUEST_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio, also for a connection that was turned away."""
+        if self._late is None:
+            return
+        self._late.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
