@@ -10,14 +10,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.agent.limits import out_of_time
 from patchwright_runner.agent.protocol import Budget, Usage
-from patchwright_runner.sandbox.protocol import NOTHING, Result, Sandbox
+from patchwright_runner.sandbox.protocol import Result, Sandbox
 
 DOOR_PORT = 41707
 NO_KEY = "the-gateway-adds-the-key"
@@ -94,7 +94,7 @@ class Order:
 
     command: str
     stdin: bytes = b""
-    environment: Mapping[str, str] = NOTHING
+    environment: Mapping[str, str] = field(default_factory=dict)
     heard: Callable[[bytes], Awaitable[None]] | None = None
 
 

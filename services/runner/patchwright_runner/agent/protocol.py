@@ -69,6 +69,15 @@ class Usage:
             self.dollars + other.dollars,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_read_tokens - other.cache_read_tokens,
+            self.cache_write_tokens - other.cache_write_tokens,
+            self.dollars - other.dollars,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

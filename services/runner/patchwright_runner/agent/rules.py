@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import secrets
+from typing import Any, Final
 
-from patchwright_runner.agent.prompt import SYSTEM
+from patchwright_runner.agent.digest import digest
+from patchwright_runner.agent.prompt import SYSTEM, opening_message
+from patchwright_runner.agent.protocol import Checkpoint, Task
 from patchwright_runner.sandbox.protocol import WORKSPACE
 
 _BEFORE, OBEDIENCE, _AFTER = SYSTEM.partition("Whom you obey\n")
@@ -30,11 +33,36 @@ You may read them; they are material like all others.
 {OBEDIENCE}{_AFTER}"""
 
 
-def resumed(turns: int, notes: str, tag: str) -> str:
+_PUBLISHED = "Your last message, the first one without a tool call, is published as it is."
+
+
+def rules_for_file(path: str) -> str:
+    """For a program whose last message we cannot tell from its other output."""
+    return RULES.replace(
+        _PUBLISHED, f"When you are done, write the file {path}: it is published as it is."
+    )
+
+
+def resumed(turns: int, notes: str) -> str:
     """For a program that begins anew on a workspace where its forerunner was interrupted."""
-    return (
+    said = (
         f"You have worked on this before and were interrupted after {turns} turns. The working "
-        "tree is as you left it then: look at `git status` and `git diff`, and go on from there. "
-        f"Between <{tag}> and </{tag}> is a record of what you said and did last.\n\n"
+        "tree is as you left it then: look at `git status` and `git diff`, and go on from there."
+    )
+    if not notes:
+        return said
+    tag = f"record-{secrets.token_hex(8)}"
+    return (
+        f"{said} Between <{tag}> and </{tag}> is a record of what you said and did last.\n\n"
         f"<{tag}>\n{notes}\n</{tag}>"
     )
+
+
+def task_text(task: Task, resume: Checkpoint | None = None) -> str:
+    """The task as our own agent gets it, in one text."""
+    content = opening_message(task)["content"]
+    blocks: list[Any] = [] if isinstance(content, str) else list(content)
+    parts = [content] if isinstance(content, str) else [b["text"] for b in blocks if "text" in b]
+    if resume:
+        parts.append(resumed(resume.turns, digest(resume.transcript)))
+    return "\n\n".join(parts)
