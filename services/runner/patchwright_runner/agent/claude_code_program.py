@@ -10,11 +10,11 @@ https://code.claude.com/docs/en/env-vars. The tests try each protection on the r
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from patchwright_common.errors import Permanent
@@ -67,18 +67,18 @@ SETTINGS: Mapping[str, object] = {
 }
 
 
-def find_program(named: str = "", *, path: str = "") -> Path:
+def find_program(named: str = "", *, path: str = "", packages: Sequence[str] | None = None) -> Path:
     """The file to show to the sandbox. Raises Permanent saying what to install.
 
-    `named` is the operator's choice; else the one in the wheel, which is not imported; else
-    `claude` on `path`.
+    `named` is the operator's choice; else the one in the wheel among `packages` (this Python's if
+    None), which is not imported; else `claude` on `path`.
     """
     if named:
         found = Path(named).expanduser()
         if not found.is_file():
             raise _missing(f"PATCHWRIGHT_CLAUDE_CODE names {named}, which is no file")
         return found.resolve()
-    if (packed := _in_wheel()) is not None:
+    if (packed := _in_wheel(packages)) is not None:
         return packed
     if installed := shutil.which("claude", path=path or None):
         return Path(installed).resolve()
@@ -113,8 +113,8 @@ def environment(model: str) -> Mapping[str, str]:
     }
 
 
-def _in_wheel() -> Path | None:
-    spec = importlib.util.find_spec(WHEEL)
+def _in_wheel(packages: Sequence[str] | None) -> Path | None:
+    spec = PathFinder.find_spec(WHEEL, packages)
     places = spec.submodule_search_locations or () if spec else ()
     files = (Path(place) / IN_WHEEL for place in places)
     return next((file for file in files if file.is_file()), None)
