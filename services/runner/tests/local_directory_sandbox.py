@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from patchwright_runner.sandbox.protocol import WORKSPACE, Entry, Result, ToolError
+from patchwright_runner.sandbox.protocol import (
+    NO_DOORS,
+    NOTHING,
+    WORKSPACE,
+    Entry,
+    Result,
+    ToolError,
+)
 
 
 @dataclass
@@ -20,21 +28,40 @@ class LocalDirectorySandbox:
     root: Path
     commands: list[str] = field(default_factory=list)
 
-    async def run(self, command: str, *, timeout: float) -> Result:
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = NOTHING,
+        doors: Mapping[int, Path] = NO_DOORS,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Result:
+        assert not doors, "a folder has no loopback of its own"
         self.commands.append(command)
         started = time.monotonic()
-        process = await asyncio.create_subprocess_shell(
-            command,
-            cwd=self.root,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            process = await asyncio.create_subprocess_shell(
+                command,
+                cwd=self.root,
+                stdin=given,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment},
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        output = b""
         try:
             async with asyncio.timeout(timeout):
-                output, _ = await process.communicate()
+                while piece := await process.stdout.read(1 << 16):
+                    output += piece
+                    if heard is not None:
+                        await heard(piece)
+                await process.wait()
         except TimeoutError:
             return Result("", None, timed_out=True, duration=time.monotonic() - started)
         finally:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from patchwright_runner.sandbox import boot, cgroup
 from patchwright_runner.sandbox.inside.tree import OBJECTS, SCRATCH
@@ -149,6 +149,7 @@ class BubblewrapBackend:
             *_made_up(files),
             *_writable(spec.limits),
             *_mirror(spec),
+            *_programs(spec),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             *("--", self._settings.python, *boot.ARGUMENTS),
         ]
@@ -217,6 +218,17 @@ def _mirror(spec: BoxSpec) -> list[str]:
     if spec.mirror is None:
         return []
     return ["--ro-bind", str(spec.mirror / "objects"), OBJECTS]
+
+
+def _programs(spec: BoxSpec) -> list[str]:
+    """Folders above are made by hand, because bubblewrap would keep them to root."""
+    above = {parent for path in spec.programs for parent in PurePosixPath(path).parents}
+    flags = []
+    for folder in sorted(above - {PurePosixPath("/")}):
+        flags += ["--perms", "0755", "--dir", str(folder)]
+    for target, program in spec.programs.items():
+        flags += ["--ro-bind", str(program), target]
+    return flags
 
 
 @contextmanager

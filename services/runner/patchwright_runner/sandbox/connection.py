@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,10 @@ _FAILURES: dict[str, type[Exception]] = {"tool": ToolError, "git": Permanent, "b
 class Request:
     """The answers to one request, as they arrive."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, beside: Callable[[Frame], None]) -> None:
         self._connection = connection
+        self.beside = beside
+        """Takes what is no answer. Never waits; raises ValueError where it makes no sense."""
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_WAITING_FRAMES)
         self.done = False
 
@@ -66,7 +68,7 @@ class Connection:
 
     async def greet(self, program: bytes) -> Frame:
         """Send the box its program; its first answer says that it is confined and ready."""
-        request = self._requests[0] = Request(self)
+        request = self._requests[0] = Request(self, _nobody_asked)
         self._write(program)
         try:
             return await request.next()
@@ -74,11 +76,16 @@ class Connection:
             del self._requests[0]
 
     @contextmanager
-    def request(self, header: dict[str, Any], payload: bytes = b"") -> Iterator[Request]:
+    def request(
+        self,
+        header: dict[str, Any],
+        payload: bytes = b"",
+        beside: Callable[[Frame], None] | None = None,
+    ) -> Iterator[Request]:
         """Ask the box something; leaving before the result has come cancels it there."""
         self._last += 1
         number = self._last
-        request = self._requests[number] = Request(self)
+        request = self._requests[number] = Request(self, beside or _nobody_asked)
         try:
             self._write(wire.pack({**header, "id": number}, payload))
             yield request
@@ -87,6 +94,10 @@ class Connection:
             request.abandon()
             if not request.done and self.lost is None:
                 self._write(wire.pack({"cancel": number}))
+
+    def tell(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Something about the newest request, while it is running."""
+        self._write(wire.pack({**header, "beside": self._last}, payload))
 
     async def close(self) -> None:
         """Closing its input ends a box that is well."""
@@ -113,11 +124,13 @@ class Connection:
             while True:
                 frame = await self._frame()
                 request = self._requests.get(frame.header.get("id", -1))
-                if request is not None:
+                if request is not None and {"stream", "output"} & frame.header.keys():
+                    request.beside(frame)
+                elif request is not None:
                     await request.deliver(frame)
         except (asyncio.IncompleteReadError, ConnectionError):
             await asyncio.wait([self._complaining], timeout=_LAST_WORDS_SECONDS)
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (LookupError, ValueError, AttributeError, TypeError, RecursionError) as error:
             reason = f"The sandbox broke the protocol ({error})"
         said = self._errors.decode(errors="replace").strip()
         self._lose(f"{reason}: {said[-500:]}" if said else f"{reason}.")
@@ -134,6 +147,10 @@ class Connection:
         """The end of what box and engine write to standard error, for our own error texts."""
         while data := await self._stderr.read(_ERRORS_KEPT):
             self._errors = (self._errors + data)[-_ERRORS_KEPT:]
+
+
+def _nobody_asked(_frame: Frame) -> None:
+    raise ValueError("an answer that nobody asked for")
 
 
 def _checked(frame: Frame) -> Frame:

@@ -164,6 +164,8 @@ def _file_systems(spec: BoxSpec) -> list[str]:
     if spec.mirror is not None:
         source = spec.mirror / "objects"
         flags += ["--mount", f"type=bind,source={source},target={OBJECTS},readonly"]
+    for target, program in spec.programs.items():
+        flags += ["--mount", f"type=bind,source={program},target={target},readonly"]
     return flags
 
 

@@ -6,6 +6,7 @@ sandbox are paths inside the box, absolute or relative to `WORKSPACE`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ HOME = "/home/agent"
 AGENT_ID = 10001
 """User and group id of everything in the box; no account on the host has it."""
 
+_PROGRAM = re.compile(r"(/opt)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_DOORS: Mapping[int, Path] = MappingProxyType({})
 
@@ -64,7 +66,16 @@ class BoxSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the clean environment of commands. Never a secret."""
     programs: Mapping[str, Path] = field(default_factory=dict)
-    """Files or folders of this machine that the box sees, read-only, by their path in the box."""
+    """Files or folders of this machine that the box sees, read-only, by their path in the box.
+
+    Such a path begins with `/opt/`, where nothing else is.
+    """
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a program that could hide something of the box's own."""
+        for path in self.programs:
+            if not _PROGRAM.fullmatch(path):
+                raise ValueError(f"a program's place in the box is below /opt, not {path!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from patchwright_common.errors import Permanent
-from patchwright_runner.sandbox.connection import Connection
+from patchwright_runner.sandbox.beside import Beside
+from patchwright_runner.sandbox.connection import Connection, Request
 from patchwright_runner.sandbox.entries import Assembly
-from patchwright_runner.sandbox.inside.wire import Frame
-from patchwright_runner.sandbox.protocol import BoxLost, BoxSpec, Entry, Result
+from patchwright_runner.sandbox.inside.wire import PAYLOAD_LIMIT, Frame
+from patchwright_runner.sandbox.protocol import (
+    NO_DOORS,
+    NOTHING,
+    BoxLost,
+    BoxSpec,
+    Entry,
+    Result,
+    ToolError,
+)
 
 _EDIT_SECONDS = 30.0
 _TREE_SECONDS = 300.0
@@ -33,9 +43,33 @@ class RemoteBox:
         self._turn = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
-    async def run(self, command: str, *, timeout: float) -> Result:
-        header = {"op": "run", "timeout": timeout}
-        frame = await self._call(header, _encoded(command), timeout + _MARGIN_SECONDS)
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = NOTHING,
+        doors: Mapping[int, Path] = NO_DOORS,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> Result:
+        if any(not 1024 <= port < 65536 for port in doors):
+            raise ValueError("a door is a port that an ordinary user may have")
+        payload = _encoded(command) + stdin
+        if len(payload) > PAYLOAD_LIMIT:
+            raise ToolError(f"A command and its input hold at most {PAYLOAD_LIMIT} bytes.")
+        header = {
+            "op": "run",
+            "timeout": timeout,
+            "stdin": len(stdin),
+            "environment": dict(environment),
+            "doors": sorted(doors),
+            "heard": heard is not None,
+        }
+        beside = Beside(doors, heard, self._connection.tell)
+        async with self._turn:
+            with self._connection.request(header, payload, beside.take) as request:
+                frame = await beside.until(self._next(request, timeout + _MARGIN_SECONDS))
         return self._result(frame)
 
     async def view(self, path: str, view_range: tuple[int, int] | None = None) -> str:
@@ -99,13 +133,16 @@ class RemoteBox:
 
     async def _call(self, header: dict[str, Any], payload: bytes, seconds: float) -> Frame:
         async with self._turn:
-            try:
-                async with asyncio.timeout(seconds):
-                    with self._connection.request(header, payload) as request:
-                        return await request.next()
-            except TimeoutError as error:
-                await self.close()
-                raise BoxLost("The sandbox did not answer in time.") from error
+            with self._connection.request(header, payload) as request:
+                return await self._next(request, seconds)
+
+    async def _next(self, request: Request, seconds: float) -> Frame:
+        try:
+            async with asyncio.timeout(seconds):
+                return await request.next()
+        except TimeoutError as error:
+            await self.close()
+            raise BoxLost("The sandbox did not answer in time.") from error
 
     def _result(self, frame: Frame) -> Result:
         if len(frame.payload) > self._limits.output_bytes + 1:

@@ -15,7 +15,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from patchwright_runner.sandbox.inside import edit, privileges, process, seccomp, tree, wire
+from patchwright_runner.sandbox.inside import (
+    doors,
+    edit,
+    privileges,
+    process,
+    seccomp,
+    tree,
+    wire,
+)
 
 SHELL = "/bin/bash"
 _GIT = "/usr/bin/git"
@@ -84,17 +92,26 @@ class Box:
         return operations[header["op"]](header, payload)
 
     def _run(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
-        outcome = self._execute(
-            header["id"],
-            process.Command(
-                [SHELL, "-c", payload.decode("utf-8", "surrogateescape")],
-                self._configuration.environment,
-                self._configuration.workspace,
-                header["timeout"],
-                self._configuration.output_bytes,
-                self._rlimits,
-            ),
+        size = len(payload) - header["stdin"]
+        command = process.Command(
+            [SHELL, "-c", payload[:size].decode("utf-8", "surrogateescape")],
+            {**self._configuration.environment, **header["environment"]},
+            self._configuration.workspace,
+            header["timeout"],
+            self._configuration.output_bytes,
+            self._rlimits,
+            payload[size:],
         )
+        number = header["id"]
+        company = doors.Beside(
+            header["doors"],
+            header["heard"],
+            lambda about, data: self._channel.send({"id": number, **about}, data),
+        )
+        try:
+            outcome = self._execute(number, command, company)
+        finally:
+            company.close()
         about = {
             "head": len(outcome.head),
             "dropped": outcome.dropped,
@@ -104,11 +121,19 @@ class Box:
         }
         return about, outcome.head + outcome.tail
 
-    def _execute(self, request: int, command: process.Command) -> process.Outcome:
-        return process.run(command, self._channel.source, lambda: self._wanted(request))
+    def _execute(
+        self, request: int, command: process.Command, company: doors.Beside | None = None
+    ) -> process.Outcome:
+        def wanted() -> bool:
+            return self._wanted(request, company)
 
-    def _wanted(self, request: int) -> bool:
+        return process.run(command, self._channel.source, wanted, company)
+
+    def _wanted(self, request: int, company: doors.Beside | None = None) -> bool:
         self._channel.pump(0)
+        if company is not None:
+            for frame in self._channel.beside(request):
+                company.take(frame.header, frame.payload)
         return not self._channel.cancelled(request)
 
     def _edit(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:

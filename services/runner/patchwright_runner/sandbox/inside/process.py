@@ -93,7 +93,23 @@ def kill_everything(number: int) -> None:
         return
 
 
-def run(command: Command, watched: int, wanted: Callable[[], bool]) -> Outcome:
+class Company:
+    """What goes on beside a command; this one is nothing."""
+
+    def attend(self, selector: selectors.BaseSelector) -> None:
+        """Register what the command's loop shall wait for, with what it shall call as data."""
+
+    def room(self) -> int:
+        """How many bytes of output may be read now; at 0 the command is held back."""
+        return _CHUNK
+
+    def hear(self, data: bytes) -> None:
+        """A piece of the output."""
+
+
+def run(
+    command: Command, watched: int, wanted: Callable[[], bool], company: Company | None = None
+) -> Outcome:
     """Run to the end, the time limit, or until `wanted` says no after input on `watched`."""
     began = time.monotonic()
     output = Output(command.keep_bytes)
@@ -102,7 +118,8 @@ def run(command: Command, watched: int, wanted: Callable[[], bool]) -> Outcome:
     pid = _spawn(command, writer, errors if command.split_errors else writer)
     os.close(writer)
     os.set_blocking(reader, False)
-    supervisor = _Supervisor(pid, reader, output, began + command.timeout)
+    company = company or Company()
+    supervisor = _Supervisor(pid, reader, output, began + command.timeout, company)
     try:
         supervisor.wait(watched, wanted)
     finally:
@@ -119,13 +136,18 @@ def run(command: Command, watched: int, wanted: Callable[[], bool]) -> Outcome:
 class _Supervisor:
     """Reads output, reaps whoever ends, watches the clock."""
 
-    def __init__(self, pid: int, reader: int, output: Output, deadline: float) -> None:
+    def __init__(
+        self, pid: int, reader: int, output: Output, deadline: float, company: Company
+    ) -> None:
         self.pid = pid
         self.status: int | None = None
         self.timed_out = False
         self._reader = reader
         self._output = output
         self._deadline = deadline
+        self._company = company
+        self._reading = False
+        self._ended = False
 
     def wait(self, watched: int, wanted: Callable[[], bool]) -> None:
         wake, poke = os.pipe()
@@ -134,8 +156,9 @@ class _Supervisor:
         signal.set_wakeup_fd(poke, warn_on_full_buffer=False)
         try:
             with selectors.DefaultSelector() as selector:
-                for descriptor in (self._reader, watched, wake):
+                for descriptor in (watched, wake):
                     selector.register(descriptor, selectors.EVENT_READ)
+                self._company.attend(selector)
                 self._loop(selector, wake, watched, wanted)
         finally:
             signal.set_wakeup_fd(-1)
@@ -159,22 +182,39 @@ class _Supervisor:
                 self._deadline += GRACE_SECONDS - left
                 kill_everything(signal.SIGTERM)
                 continue
-            ready = {key.fd for key, _ in selector.select(left)}
+            self._watch_output(selector)
+            events = selector.select(left)
+            ready = {key.fd for key, _ in events}
+            for key, mask in events:
+                if key.data is not None:
+                    key.data(mask)
             if self._reader in ready and not self.read():
                 selector.unregister(self._reader)
+                self._reading, self._ended = False, True
             if wake in ready:
                 os.read(wake, _CHUNK)
                 self.reap()
             if watched in ready and not wanted():
                 return
 
+    def _watch_output(self, selector: selectors.BaseSelector) -> None:
+        wanted = not self._ended and self._company.room() > 0
+        if wanted and not self._reading:
+            selector.register(self._reader, selectors.EVENT_READ)
+        elif self._reading and not wanted:
+            selector.unregister(self._reader)
+        self._reading = wanted
+
     def read(self) -> bool:
         """Take one chunk; False when there is none."""
+        room = self._company.room()
         try:
-            data = os.read(self._reader, _CHUNK)
+            # Without room we are at the end, and what is left goes out all the same.
+            data = os.read(self._reader, min(_CHUNK, room) if room > 0 else _CHUNK)
         except BlockingIOError:
             return False
         self._output.write(data)
+        self._company.hear(data)
         return bool(data)
 
     def drain(self) -> None:

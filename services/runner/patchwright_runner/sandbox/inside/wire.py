@@ -3,6 +3,10 @@
 The runner sends `{"id": n, "op": name, …}` or `{"cancel": n}`; the box answers any number
 of `{"id": n, "item": {…}}`, then one `{"id": n, "result": {…}}` or
 `{"id": n, "error": text, "kind": "tool" | "box"}`.
+
+While a command runs, frames about it go both ways: `{"stream": s, "do": …}` for a connection
+through a door (see `doors.py`), and `{"output": …}` for what it writes. The box's carry the
+request's `id`; the runner's carry it as `beside`.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import os
 import select
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 HEADER_LIMIT = 256 * 1024
@@ -45,12 +50,21 @@ class Channel:
         self._buffer = bytearray()
         self._frames: deque[Frame] = deque()
         self._cancelled: dict[int, bool] = {}
+        self._beside: deque[Frame] = deque()
 
     def receive(self) -> Frame:
         """The next request; raises Closed when the runner has gone."""
         while not self._frames:
             self.pump(None)
+        self._beside.clear()
         return self._frames.popleft()
+
+    def beside(self, request: int) -> Iterator[Frame]:
+        """What has arrived about the running request; what is about an earlier one is dropped."""
+        while self._beside:
+            frame = self._beside.popleft()
+            if frame.header["beside"] == request:
+                yield frame
 
     def pump(self, timeout: float | None) -> None:
         """Take in what has arrived, waiting for `timeout` seconds (None: for ever)."""
@@ -87,5 +101,7 @@ class Channel:
             del self._buffer[:end]
             if "cancel" in frame.header:
                 self._cancelled[frame.header["cancel"]] = True
+            elif "beside" in frame.header:
+                self._beside.append(frame)
             else:
                 self._frames.append(frame)
