@@ -90,6 +90,11 @@ check:
 image:
     @{{ bin }}/patchwright image
 
+# Install the Claude Code program for the agent `claude-code` (380 MB)
+[no-exit-message]
+claude-code:
+    @{{ bin }}/uv pip install --quiet --python '{{ justfile_directory() }}/.venv' --no-deps --require-hashes -r requirements-claude-code.lock
+
 # Run the GitHub stand-in alone
 github *args:
     @{{ bin }}/standin-github --data .patchwright/github "$@"
@@ -107,3 +112,4 @@ format:
 lock:
     {{ bin }}/uv lock --upgrade
     {{ bin }}/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate --output-file requirements.lock
+    echo claude-agent-sdk | {{ bin }}/uv pip compile --quiet --upgrade --universal --no-deps --generate-hashes --no-header --no-annotate --output-file requirements-claude-code.lock -

@@ -69,6 +69,15 @@ class Usage:
             self.dollars + other.dollars,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_read_tokens - other.cache_read_tokens,
+            self.cache_write_tokens - other.cache_write_tokens,
+            self.dollars - other.dollars,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -91,6 +100,11 @@ class Turn:
     seconds: float
     transcript: Sequence[Mapping[str, Any]] = ()
     """The conversation so far, this turn's tool results included, fit for JSON."""
+    box_is_busy: bool = False
+    """The agent's own program is still running in the sandbox, which does one thing at a time.
+
+    Whoever asks the sandbox for anything before `turn_finished` returns waits for ever.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""The `claude-code` agent: the real Claude Code program, without a person, inside the sandbox.
+
+The program has its own loop and its own tools. It reaches the model through the door alone, and
+what it prints becomes the same turns and tool calls as those of our own agent. What it spent is
+what the gateway counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from patchwright_common.errors import Permanent, Retry
+from patchwright_common.telemetry import told
+from patchwright_runner.agent.aftermath import check_run
+from patchwright_runner.agent.claude_code_program import command, environment
+from patchwright_runner.agent.narration import Called, Narration, last_words
+from patchwright_runner.agent.program import ModelDoor, OpenDoor, Order, Supervisor
+from patchwright_runner.agent.protocol import (
+    AgentResult,
+    Budget,
+    Checkpoint,
+    Observer,
+    Task,
+)
+from patchwright_runner.agent.rules import RULES, task_text
+from patchwright_runner.agent.stream_json import Lines
+from patchwright_runner.agent.tally import Tally, finished, running
+from patchwright_runner.sandbox.protocol import Result, Sandbox
+
+NOTHING_SAID = "Claude Code finished without a word about what it did."
+
+
+class ClaudeCodeAgent:
+    """Made for one job. Its box must show the program at `claude_code_program.IN_BOX`."""
+
+    def __init__(
+        self,
+        *,
+        open_door: OpenDoor,
+        model: str,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+    ) -> None:
+        self._open_door = open_door
+        self._model = model
+        self._budget = budget
+        self._supervisor = Supervisor(budget)
+        self._door: ModelDoor | None = None
+        self._session = ""
+        self._box: Sandbox | None = None
+
+    async def work(
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        observer: Observer,
+        *,
+        resume: Checkpoint | None = None,
+        feedback: str = "",
+    ) -> AgentResult:
+        """See Agent.work. In the box of an earlier call its session goes on."""
+        turns = resume.turns if resume else 0
+        if self._door is None:
+            self._door = self._open_door(turns=turns)
+        if self._box is not sandbox or not feedback:
+            self._box, self._session = sandbox, ""
+        narration = Narration(resume.transcript if resume else ())
+        prompt = feedback if self._session else _prompt(task, resume, feedback)
+        narration.say(prompt)
+        report = _Report(narration, Tally(self._door, observer, self._budget, turns))
+        with running("claude-code", self._model) as current:
+            await self._run(sandbox, self._door, report, prompt)
+            return finished(current, report.result())
+
+    async def _run(self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: str) -> None:
+        order = Order(
+            command(self._model, rules=RULES, session=self._session),
+            stdin=prompt.encode("utf-8", "replace"),
+            environment=environment(self._model),
+            heard=report.hear,
+        )
+        result = await self._supervisor.run(sandbox, door, order)
+        self._session = report.narration.session or self._session
+        await report.close(result, door.fault)
+
+
+class _Report:
+    """Hears one run of the program and tells of its turns."""
+
+    def __init__(self, narration: Narration, tally: Tally) -> None:
+        self.narration = narration
+        self._tally = tally
+        self._lines = Lines()
+
+    async def hear(self, data: bytes) -> None:
+        """Raises what the observer raises, and Permanent for more turns than there may be."""
+        for message in self._lines.feed(data):
+            await self._take(message)
+
+    async def close(self, result: Result, fault: Permanent | Retry | None) -> None:
+        """After the program's end: its last turn, and whether it came to a good end at all."""
+        for message in self._lines.close():
+            await self._take(message)
+        for over in self.narration.finish():
+            await self._tally.turn(over.calls, self.narration.transcript)
+        check_run(self.narration, result, fault=fault, stray=self._lines.stray)
+
+    def result(self) -> AgentResult:
+        """What the program did in this run."""
+        ending = self.narration.ending
+        said = last_words(self.narration.transcript) or (ending.text.strip() if ending else "")
+        return AgentResult(
+            said or NOTHING_SAID,
+            self._tally.usage,
+            self._tally.turns,
+            self.narration.transcript,
+        )
+
+    async def _take(self, message: Mapping[str, Any]) -> None:
+        for happening in self.narration.hear(message):
+            if isinstance(happening, Called):
+                _trace(happening)
+            else:
+                transcript = self.narration.transcript
+                await self._tally.turn(happening.calls, transcript, box_is_busy=True)
+
+
+def _prompt(task: Task, resume: Checkpoint | None, feedback: str) -> str:
+    return "\n\n".join([task_text(task, resume), *([feedback] if feedback else [])])
+
+
+def _trace(called: Called) -> None:
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": called.call.name,
+        "gen_ai.tool.call.id": called.id,
+        "patchwright.tool.summary": called.call.summary,
+    }
+    told("call tool", called.call.seconds, failed=called.call.failed, attributes=attributes)
