@@ -28,9 +28,16 @@ QUOTED_CHARACTERS = 300
 TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
 """The API's words in a 400; neither a code nor a type of its own tells these cases apart."""
 
+IMAGE = re.compile(r"\bimage\b", re.IGNORECASE)
+"""As in "Could not process image" and "messages.0.content.1.image.source.base64: …"."""
+
 
 class TooLongError(Permanent):
     """The conversation is too long: a shorter one may succeed."""
+
+
+class ImageRefusedError(Permanent):
+    """An image is not what it seemed to be: without images the request may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,11 @@ def judge(error: Exception, *, model: str, key: str) -> Again:
         raise TooLongError(
             "The conversation no longer fits into the model's context window.",
             advice="Ask for a smaller part of the work.",
+        )
+    if status == 400 and IMAGE.search(said):
+        raise ImageRefusedError(
+            "The model's server refused an image of the issue.",
+            advice="Take the image out of the issue.",
         )
     raise _permanent(
         error, model, one_line(said.replace(key, "…") if key else said, QUOTED_CHARACTERS)
