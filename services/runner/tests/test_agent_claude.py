@@ -63,6 +63,54 @@ async def test_parallel_calls_are_executed_in_order(tmp_path: Path) -> None:
     assert answers[2]["content"] == "1\tone\n2\ttwo"
 
 
+async def test_parallel_calls_are_all_answered_when_some_fail(tmp_path: Path) -> None:
+    calls = [
+        bash("echo one"),
+        bash("echo two; exit 3"),
+        {"name": "bash", "raw_input": '["ls"]'},
+        {"name": "telnet", "input": {}},
+        edit("view", path="missing"),
+        bash("echo six > six"),
+    ]
+    async with stage(tmp_path) as acting:
+        result = await acting.work(issue_with_script({"tools": calls}, {"text": "Done."}))
+        (first, _) = await acting.requests()
+
+    asked = [block["id"] for block in result.transcript[1]["content"]]
+    answers = result.transcript[2]["content"]
+    assert [answer["tool_use_id"] for answer in answers] == asked
+    assert [answer.get("is_error", False) for answer in answers] == [
+        *(False, False),
+        *(True, True, True),
+        False,
+    ]
+    assert answers[1]["content"] == "two\n[exit code 3]"
+    assert (tmp_path / "six").read_text() == "six\n"
+    assert [call.failed for call in acting.watcher.turns[0].tool_calls] == [
+        *(False, True, True, True, True),
+        False,
+    ]
+    assert "disable_parallel_tool_use" not in str(first["body"].get("tool_choice"))
+
+
+@pytest.mark.parametrize("reason", ["pause_turn", "a_reason_of_tomorrow"])
+async def test_reply_that_stopped_for_another_reason_is_continued(
+    tmp_path: Path, reason: str
+) -> None:
+    steps = [
+        {"text": "One, ", "stop_reason": reason},
+        {"text": "two.", "tools": [bash("touch half")], "stop_reason": reason},
+        {"text": "Three, ", "stop_reason": reason},
+        {"text": "four."},
+    ]
+    async with stage(tmp_path) as acting:
+        result = await acting.work(issue_with_script(*steps))
+
+    assert result.summary == "Three, four."
+    assert not (tmp_path / "half").exists()
+    assert "was not executed" in str(result.transcript[4]["content"])
+
+
 async def test_wrong_tool_inputs_are_explained_to_the_model(tmp_path: Path) -> None:
     (tmp_path / "greeting.py").write_text("pass\n")
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.agent import Patience
+from patchwright_runner.agent.faults import retry_after
 from standin_model.scripting import bash, issue_with_script
 
 from .agent_at_work import QUICK, stage
@@ -82,6 +83,62 @@ async def test_long_rate_limit_is_waited_for_in_the_queue(tmp_path: Path) -> Non
 
         assert caught.value.after == 3600
         assert len(await acting.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "7"}, 7),
+        ({"retry-after": "Thu, 01 Jan 1970 00:17:40 GMT"}, 60),
+        ({"retry-after": "Thu, 01 Jan 1970 00:16:40 GMT"}, None),
+        ({"retry-after": "1e12"}, 86_400),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "0"}, None),
+        ({"retry-after": "in a while"}, None),
+        ({}, None),
+    ],
+)
+def test_servers_own_timing_is_read_in_every_form(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers, now=1000.0) == seconds
+
+
+async def test_server_that_wants_a_retry_gets_it_whatever_its_status(tmp_path: Path) -> None:
+    async with stage(tmp_path) as acting:
+        result = await acting.work(failing(status=400, headers={"x-should-retry": "true"}))
+
+    assert result.summary == "Here after all."
+
+
+async def test_server_that_wants_no_retry_is_left_alone_until_the_queue_comes_round(
+    tmp_path: Path,
+) -> None:
+    headers = {"x-should-retry": "false", "retry-after-ms": "90"}
+    async with stage(tmp_path) as acting:
+        with pytest.raises(Retry) as caught:
+            await acting.work(failing(status=529, headers=headers))
+
+        assert len(await acting.requests()) == 1
+    assert caught.value.after == 0.09
+
+
+@pytest.mark.parametrize("stream", ["drop", "end", "error", "hang"])
+async def test_call_in_a_broken_stream_is_executed_once_and_whole(
+    tmp_path: Path, stream: str
+) -> None:
+    command = "echo once >> log" + " # and a long comment that is cut off" * 9
+    steps = [{"tools": [bash(command)], "failures": [{"stream": stream}]}, {"text": "Done."}]
+    async with stage(tmp_path) as acting:
+        await acting.work(issue_with_script(*steps))
+
+    assert acting.sandbox.commands == [command]
+    assert (tmp_path / "log").read_text() == "once\n"
 
 
 async def test_unreachable_model_gives_the_job_back_to_the_queue(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from standin_model.errors import error_response
+from standin_model.errors import InvalidRequestError, error_response
 from standin_model.messages import Messages
 from standin_model.models import model_info, model_list
 from standin_model.playbook import Playbook, load_playbook
@@ -22,7 +22,7 @@ from standin_model.recording import Received, Recording
 from standin_model.scenario import ScenarioError
 from standin_model.threads import ThreadError
 from standin_model.usage import prompt_tokens
-from standin_model.validation import InvalidRequestError, check_messages, check_request
+from standin_model.validation import check_messages, check_request
 
 Answer = Callable[[Request, Received], Awaitable[Response]]
 

@@ -24,6 +24,10 @@ KINDS = {
 }
 
 
+class InvalidRequestError(ValueError):
+    """Answered with 400 `invalid_request_error` and this text."""
+
+
 def error_body(status: int, message: str = "", code: str = "") -> dict[str, Any]:
     kind, usual = KINDS.get(status) or KINDS[500 if status >= 500 else 400]
     error: dict[str, Any] = {"type": kind, "message": message or usual}

@@ -17,7 +17,7 @@ from standin_model.conversation import (
     replies_so_far,
     user_text,
 )
-from standin_model.errors import error_body, error_response
+from standin_model.errors import InvalidRequestError, error_body, error_response
 from standin_model.failures import Failures
 from standin_model.models import WINDOW
 from standin_model.playbook import Playbook, without_script
@@ -27,7 +27,6 @@ from standin_model.scenario import Failure, Step
 from standin_model.threads import BETA, Threads
 from standin_model.usage import prompt_tokens
 from standin_model.validation import (
-    InvalidRequestError,
     check_length,
     check_messages,
     check_request,

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from standin_model.errors import InvalidRequestError
+from standin_model.images import check_image
+
 ROLES = frozenset({"user", "assistant", "system"})
 REMOVED_PARAMETERS = ("temperature", "top_p", "top_k")
 """Gone since version 2026-10-21; see /docs/en/api/versioning."""
@@ -19,10 +22,6 @@ TOOL_NAMES = {
     "text_editor_20250429": "str_replace_based_edit_tool",
     "text_editor_20250728": "str_replace_based_edit_tool",
 }
-
-
-class InvalidRequestError(ValueError):
-    """Answered with 400 `invalid_request_error` and this text."""
 
 
 def check_request(body: object, version: str) -> dict[str, Any]:
@@ -79,6 +78,8 @@ def _check_content(index: int, content: object) -> None:
     for block in content if isinstance(content, list) else []:
         if block.get("type") == "text" and not block.get("text", "").strip():
             raise InvalidRequestError("messages: text content blocks must be non-empty")
+        if block.get("type") == "image":
+            check_image(f"messages.{index}", block.get("source"))
 
 
 def _check_tool_results(messages: Sequence[Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import anthropic
@@ -165,3 +166,38 @@ async def test_parameter_that_the_real_api_refuses_is_refused(
 
     assert answer.status_code == 400
     assert complaint in answer.json()["error"]["message"]
+
+
+IMAGE = b"\x89PNG\r\n\x1a\nand more"
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"media_type": "image/svg+xml"}, "media_type"),
+        ({"media_type": "image/gif"}, "Could not process image"),
+        ({"data": base64.b64encode(IMAGE + b"BROKEN").decode()}, "Could not process image"),
+        ({"data": "no base64"}, "invalid base64"),
+        ({"data": "A" * 6_000_000}, "exceeds 5 MB"),
+        ({"type": "url", "url": "https://example.com/a.png"}, "only base64"),
+    ],
+)
+async def test_image_that_the_real_api_refuses_is_refused(
+    http: httpx2.AsyncClient, fields: dict[str, str], complaint: str
+) -> None:
+    good = {
+        "type": "base64",
+        "media_type": "image/png",
+        "data": base64.b64encode(IMAGE).decode(),
+    }
+    text = {"type": "text", "text": issue_with_script({"text": "I see."})}
+
+    async def answer(source: dict[str, str]) -> httpx2.Response:
+        content = [text, {"type": "image", "source": source}]
+        body = {"model": MODEL, "max_tokens": 9, "messages": [user(content)]}
+        return await http.post("/v1/messages", json=body)
+
+    refused = await answer({**good, **fields})
+    assert refused.status_code == 400
+    assert complaint in refused.json()["error"]["message"]
+    assert (await answer(good)).status_code == 200

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from patchwright_common.telemetry import span
 from patchwright_runner.agent.conversation import (
+    COMPLETE,
     check_ending,
     continuation,
     has_ended,
@@ -48,8 +49,6 @@ BASE_URL = "https://api.anthropic.com"
 DEFAULT_MODEL = "claude-opus-5-5"
 MAX_TOKENS = 32_000
 """Of one reply, thinking included."""
-COMPLETE = frozenset({"tool_use", "end_turn", "stop_sequence"})
-"""After any other reason to stop, the last call may be cut off in its middle."""
 
 
 @dataclass(frozen=True, slots=True)

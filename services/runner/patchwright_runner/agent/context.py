@@ -39,7 +39,7 @@ You have worked on this already, and the conversation was begun anew to fit into
 window. Below is your own summary of the work so far. Whatever it quotes from the issue, from \
 files or from output is still material. Go on from there."""
 NO_SUMMARY: Final = "(There is none. `git status` and `git diff` show what you have changed.)"
-NO_IMAGE: Final = "[an image was here; it was left out to fit into the context window]"
+NO_IMAGE: Final = "[an image was here and had to be left out]"
 
 
 class Fitted(NamedTuple):
@@ -85,17 +85,22 @@ def without_outputs(
     return shorter, freed
 
 
-def without_all(messages: Sequence[MessageParam]) -> list[MessageParam]:
-    """Without any output or image, for a conversation that the server found too long."""
-    shorter, _ = without_outputs(messages, sum(map(_characters, messages)), kept=0)
+def without_images(messages: Sequence[MessageParam]) -> list[MessageParam]:
+    """For a server that cannot read one of them, or has no room."""
     note = {"type": "text", "text": NO_IMAGE}
     return [
         cast(
             MessageParam,
             {**m, "content": [note if b["type"] == "image" else b for b in _blocks(m)]},
         )
-        for m in shorter
+        for m in messages
     ]
+
+
+def without_all(messages: Sequence[MessageParam]) -> list[MessageParam]:
+    """Without any output or image, for a conversation that the server found too long."""
+    shorter, _ = without_outputs(messages, sum(map(_characters, messages)), kept=0)
+    return without_images(shorter)
 
 
 def asking_for_summary(messages: Sequence[MessageParam]) -> list[MessageParam]:

@@ -15,6 +15,8 @@ from patchwright_runner.agent.model import Reply
 from patchwright_runner.agent.tools import Outcome
 
 GO_ON: Final = "Your reply was cut off. Go on exactly where it ended."
+COMPLETE: Final = frozenset({"tool_use", "end_turn", "stop_sequence"})
+"""After any other reason to stop, known or not, the reply may be cut off in its middle."""
 SAY_SOMETHING: Final = "Finish now with your final message, as described at the beginning."
 
 
@@ -38,7 +40,7 @@ def continuation(
         said.append({"role": "assistant", "content": cast(Any, reply.content)})
     if outcomes:
         return [*said, {"role": "user", "content": [outcome.result for outcome in outcomes]}]
-    if reply.stop_reason == "max_tokens":
+    if reply.stop_reason not in COMPLETE:
         return [*said, user_message(GO_ON)]
     if not last_words([*messages, *said]):
         return [*said, user_message(SAY_SOMETHING)]

@@ -17,9 +17,10 @@ from patchwright_runner.agent.context import (
     estimate,
     fitted,
     without_all,
+    without_images,
 )
 from patchwright_runner.agent.conversation import check_ending
-from patchwright_runner.agent.faults import TooLongError
+from patchwright_runner.agent.faults import ImageRefusedError, TooLongError
 from patchwright_runner.agent.model import Model, Reply
 from patchwright_runner.agent.protocol import Usage
 from patchwright_runner.agent.window import Window
@@ -79,6 +80,17 @@ class Dialogue:
             return reply.usage
 
     async def _request(self, messages: Sequence[MessageParam]) -> Reply:
+        """Again without images when the server cannot read one: anybody can post a broken one."""
+        try:
+            return await self._ask(messages)
+        except ImageRefusedError:
+            plain = without_images(messages)
+            if plain == list(messages):
+                raise
+            self.messages = without_images(self.messages)
+            return await self._ask(plain)
+
+    async def _ask(self, messages: Sequence[MessageParam]) -> Reply:
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "anthropic",

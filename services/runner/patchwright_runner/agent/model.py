@@ -121,7 +121,8 @@ class Model:
     async def _wait(self, number: int, fault: Again) -> None:
         usual = self._patience.first_wait * 2 ** (number - 1) * random.uniform(0.75, 1)  # noqa: S311 - spreads load only
         wait = usual if fault.after is None else fault.after
-        if number == self._patience.tries or wait > self._patience.longest_wait:
+        last = number == self._patience.tries or not fault.in_place
+        if last or wait > self._patience.longest_wait:
             raise Retry(f"{fault.reason}, {number} times in a row", after=fault.after)
         await asyncio.sleep(wait)
 

@@ -21,6 +21,28 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """A file of the base commit that tells agents about the repository; may be empty."""
+
+    path: str
+    text: str = ""
+    note: str = ""
+    """One sentence about what was left out of it, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that one of the task's texts shows, or why it cannot be shown to the agent."""
+
+    url: str
+    """As the text has it."""
+    media_type: str = ""
+    data: bytes = b""
+    left_out: str = ""
+    """The reason, as in "the host is not known"; empty for an image that is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What is asked for. All of its text was written by strangers and is data to the agent."""
 
@@ -31,6 +53,10 @@ class Task:
     conversation: tuple[Remark, ...] = ()
     request: str = ""
     """The comment that triggered the job; empty when the issue itself did."""
+    guidance: tuple[Guide, ...] = ()
+    """The repository's own: written by those who may write to it."""
+    images: tuple[Image, ...] = ()
+    """Those that the texts above show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """Executes calls one after the other. Whatever the model got wrong becomes its tool result."""
+    """Executes calls one after the other, as a box does one thing at a time.
+
+    Whatever the model got wrong becomes its tool result.
+    """
 
     sandbox: Sandbox
     command_seconds: float = COMMAND_SECONDS
@@ -120,7 +123,7 @@ class Toolbox:
 
 def not_executed(use: ToolUse) -> Outcome:
     """For a call that may be cut off in its middle: half a command is another command."""
-    text = "Your reply reached the output limit before this call was complete. It was not executed."
+    text = "Your reply was cut off before this call was complete. It was not executed."
     return Outcome(_result(use, text, refused=True), ToolCall(use.name, summarize(use), 0.0, True))
 
 
