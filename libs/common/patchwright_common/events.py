@@ -113,6 +113,21 @@ class FileChanged(BaseModel):
     deletions: int = 0
 
 
+class Verification(BaseModel):
+    """How the repository's own verification ended in the sandbox, on the change as it is.
+
+    `failed` is the command that did not succeed, or empty; `rounds` is how often the agent
+    was sent back to mend it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    commands: tuple[str, ...]
+    failed: str = ""
+    ending: str = ""
+    rounds: int = 0
+
+
 class ChangeProduced(Event):
     """The agent changed the tree: a git bundle waits in `PW_CHANGES` under its digest."""
 
@@ -127,6 +142,8 @@ class ChangeProduced(Event):
     spent: Spent
     transcript_sha256: str = ""
     """The whole conversation, in `PW_CHECKPOINTS`."""
+    verification: Verification | None = None
+    """None where the repository asks for none."""
 
 
 class AnswerProduced(Event):

@@ -129,6 +129,7 @@ class Texts:
             model=one_line(event.model, limit=60),
             spent=event.spent,
             sender=job.sender,
+            verification=event.verification,
         )
         footer = self._footer(job.job_id, trace_id)
         return Draft(

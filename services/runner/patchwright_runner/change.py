@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +61,7 @@ class Change:
 
 
 async def bundle(
-    entries: AsyncIterable[Entry],
+    entries: Sequence[Entry],
     *,
     mirror: Path,
     base: str,
@@ -74,11 +74,10 @@ async def bundle(
     Entries are taken as the sandbox's `collect` yields them, that is validated. The same
     entries and `date` give the same commit id.
     """
-    collected = [entry async for entry in entries]
     with tempfile.TemporaryDirectory(prefix="patchwright-change-") as scratch:
         repository = Path(scratch)
         await _create(repository, mirror)
-        stream = _stream(collected, base, message, author.at(date))
+        stream = _stream(entries, base, message, author.at(date))
         await _git(repository, "fast-import", "--quiet", "--done", stdin=stream)
         if await _tree(repository, BRANCH) == await _tree(repository, base):
             return None

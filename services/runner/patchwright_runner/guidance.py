@@ -6,20 +6,18 @@ root's plain files count: a link or a submodule of that name is said to be there
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
-from patchwright_git.command import GitFailed, git
+from patchwright_git.command import GitFailed
 from patchwright_runner.agent.protocol import Guide
+from patchwright_runner.base_files import BaseFile, find
 
 NAMES: Final = ("CLAUDE.md", "AGENTS.md")
 CHARACTERS: Final = 30_000
 """Of one file; what is longer is cut off."""
 MOST_BYTES: Final = 1_000_000
 """Of a file that is read at all."""
-ENTRY = re.compile(r"(?P<mode>\d{6}) \w+ (?P<object>[0-9a-f]+)\t(?P<name>.+)", re.DOTALL)
-FILES = frozenset({"100644", "100755"})
 
 
 async def guidance(mirror: Path, base: str) -> tuple[Guide, ...]:
@@ -27,28 +25,23 @@ async def guidance(mirror: Path, base: str) -> tuple[Guide, ...]:
 
     Raises GitFailed for a commit that is not there.
     """
-    listing = await git(
-        "ls-tree", "-z", "--full-tree", "--end-of-options", base, "--", *NAMES, directory=mirror
-    )
-    entries = [ENTRY.fullmatch(line) for line in listing.decode("utf-8", "replace").split("\0")]
-    found = {entry["name"]: entry for entry in entries if entry}
-    guides = [await _read(mirror, found[name]) for name in NAMES if name in found]
+    found = await find(mirror, base, *NAMES)
+    guides = [await _read(name, found[name]) for name in NAMES if name in found]
     if len(guides) == 2 and guides[0].text.strip() == guides[1].text.strip() != "":
         return (guides[0],)
     return tuple(guides)
 
 
-async def _read(mirror: Path, entry: re.Match[str]) -> Guide:
-    name = entry["name"]
-    if entry["mode"] == "120000":
+async def _read(name: str, file: BaseFile) -> Guide:
+    if file.is_link:
         return Guide(name, note="It is a symbolic link, which was not followed.")
-    if entry["mode"] not in FILES:
+    if not file.is_plain:
         return Guide(name, note="It is not a file.")
     try:
-        size = int(await git("cat-file", "-s", entry["object"], directory=mirror))
+        size = await file.size()
         if size > MOST_BYTES:
             return Guide(name, note=f"It was not read: it has {size:,} bytes.")
-        return _shown(name, await git("cat-file", "blob", entry["object"], directory=mirror))
+        return _shown(name, await file.content())
     except GitFailed:
         # A mirror without all blobs may lack it.
         return Guide(name, note="It could not be read.")

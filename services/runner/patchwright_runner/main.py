@@ -20,9 +20,12 @@ from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run
 from patchwright_github.address import origin
-from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
-from patchwright_runner.agent.protocol import Agent, Budget, Usage
+from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL
+from patchwright_runner.agent.protocol import Budget
+from patchwright_runner.agents import Choice, OperatorsAgents
 from patchwright_runner.change import Author
+from patchwright_runner.egress import Allowlist, EntryError, HostError, Pattern
+from patchwright_runner.images import Images
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
@@ -32,7 +35,9 @@ from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, Limits
 from patchwright_runner.sweeper import Sweeper
 from patchwright_runner.upkeep import Upkeep
-from patchwright_runner.work import Runner, Workshop
+from patchwright_runner.ways_out import Permission
+from patchwright_runner.work import Runner
+from patchwright_runner.workshop import Workshop
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,24 @@ class RunnerSettings(ServiceSettings):
         default=50.0, gt=0, description="What all mirrors may take; the least used go first."
     )
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
+    agent: Literal["claude", "claude-code", "command"] = Field(
+        default="claude", description="Who works, where the repository does not choose."
+    )
+    agent_command: str = Field(default="", description="The `command` agent's, for the box.")
+    claude_code: str = Field(
+        default="", description="The Claude Code program; empty: the wheel's, or on PATH."
+    )
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
+    more_models: str = Field(
+        default="", description="Models that a program in the box may ask besides, by comma."
+    )
+    egress_setup: str = Field(
+        default="registries", description="Hosts that a repository's set-up may ask for, by comma."
+    )
+    egress_agent: str = Field(default="", description="The same for the agent's own run.")
+    egress_private: str = Field(
+        default="", description="Those of them that lie in a private network, by comma."
+    )
     github_api_url: str = Field(
         default="",
         description="GitHub's REST API: code comes from there; empty: the App's, from the vault.",
@@ -83,6 +105,41 @@ def author(settings: RunnerSettings, app: App) -> Author:
     return Author(
         settings.author_name or bot, settings.author_email or f"{bot}@users.noreply.github.com"
     )
+
+
+def choice(settings: RunnerSettings) -> Choice:
+    """What the operator decides about agents."""
+    return Choice(
+        kind=settings.agent,
+        model=settings.model,
+        more_models=_words(settings.more_models),
+        base_url=settings.model_url,
+        budget=Budget(
+            turns=settings.budget_turns,
+            tokens=settings.budget_tokens,
+            dollars=settings.budget_dollars,
+            seconds=settings.budget_seconds,
+        ),
+        command=settings.agent_command,
+        program=settings.claude_code,
+        path=os.environ.get("PATH", ""),
+    )
+
+
+def permission(settings: RunnerSettings) -> Permission:
+    """What the operator allows to leave the box. Raises `Permanent` for what makes no sense."""
+    try:
+        return Permission(
+            setup=Allowlist.parse(_words(settings.egress_setup)),
+            agent=Allowlist.parse(_words(settings.egress_agent)),
+            private=tuple(Pattern.parse(host) for host in _words(settings.egress_private)),
+        )
+    except (EntryError, HostError) as error:
+        raise Permanent(f"PATCHWRIGHT_EGRESS_… cannot be used: {error}") from None
+
+
+def _words(listed: str) -> tuple[str, ...]:
+    return tuple(listed.replace(",", " ").split())
 
 
 async def pick_backend(settings: RunnerSettings) -> Backend:
@@ -119,20 +176,6 @@ async def serve() -> None:
 async def _work(
     service: Service, vault: Vault, app: App, backend: Backend, settings: RunnerSettings
 ) -> None:
-    async def make_agent(job_id: str, used: Usage) -> Agent:
-        return ClaudeAgent(
-            api_key=await vault.model_key(job_id),
-            model=settings.model,
-            base_url=settings.model_url,
-            budget=Budget(
-                turns=settings.budget_turns,
-                tokens=settings.budget_tokens,
-                dollars=settings.budget_dollars,
-                seconds=settings.budget_seconds,
-            ),
-            used=used,
-        )
-
     mirrors = settings.data.expanduser() / "mirrors"
     pool = Pool(backend, size=settings.warm_boxes)
     workshop = Workshop(
@@ -143,10 +186,11 @@ async def _work(
         mirror=Mirror(mirrors, disk_bytes=int(settings.mirrors_gigabytes * 1e9)),
         backend=pool,
         limits=Limits(),
-        make_agent=make_agent,
+        agents=OperatorsAgents(vault, choice(settings)),
         github=origin(app.api_url),
-        model=settings.model,
         author=author(settings, app),
+        permission=permission(settings),
+        images=Images(github=origin(app.api_url)),
     )
     log.info("jobs run in the %s sandbox", backend.name)
     handle = Runner(workshop).on_readied

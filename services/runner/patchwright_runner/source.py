@@ -1,0 +1,41 @@
+"""Where a job's code comes from: the mirror, brought up to the job's base with a token of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from patchwright_common.credentials import TokenRequest
+from patchwright_common.errors import Permanent
+from patchwright_common.events import JobRequested
+from patchwright_git.remote import TokenRefusedError
+from patchwright_github.address import lies_on
+from patchwright_runner.workshop import Workshop
+
+
+async def mirrored(shop: Workshop, job: JobRequested) -> Path:
+    """The mirror, with the job's base in it. Raises `Permanent` and `Retry`."""
+    repository = job.repository
+    if not lies_on(repository.clone_url, shop.github):
+        raise Permanent(
+            "The repository lies on another host than the GitHub that Patchwright works for.",
+            advice="Operators: PATCHWRIGHT_GITHUB_API_URL says which one that is.",
+        )
+    request = TokenRequest(
+        installation_id=repository.installation_id,
+        repository_id=repository.id,
+        job_id=job.job_id,
+    )
+    token = await shop.vault.token(request)
+    try:
+        return await _fetch(shop, job, token)
+    except TokenRefusedError:
+        return await _fetch(shop, job, await shop.vault.token(request, refused=token))
+
+
+async def _fetch(shop: Workshop, job: JobRequested, token: SecretStr) -> Path:
+    repository = job.repository
+    return await shop.mirror.fetch(
+        repository.id, repository.clone_url, token.get_secret_value(), sha=job.base
+    )

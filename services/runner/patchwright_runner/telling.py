@@ -1,0 +1,67 @@
+"""What one epoch of a job says: events under its epoch, never after it was overtaken."""
+
+from __future__ import annotations
+
+import time
+
+from patchwright_common.bus import Bus
+from patchwright_common.events import Event, JobProgressed, JobRequested, Spent
+from patchwright_common.flow import JOB_PROGRESSED, Route
+from patchwright_runner.agent.protocol import Usage
+from patchwright_runner.egress import Report, announcement
+from patchwright_runner.history import newest
+from patchwright_runner.ownership import Ownership
+
+
+class Teller:
+    """One epoch's voice, and its account: a job's budget is one, however often it begins."""
+
+    def __init__(self, bus: Bus, job: JobRequested, ownership: Ownership) -> None:
+        self._bus = bus
+        self._ownership = ownership
+        self._began = time.monotonic()
+        self._before = Spent()
+        self._usage = Usage()
+        self._turns = 0
+        self.job = job
+        self.epoch = ownership.epoch
+
+    async def begin(self) -> None:
+        """Find out what earlier attempts used."""
+        stored = await newest(self._bus, JOB_PROGRESSED, self.job.job_id)
+        if stored:
+            self._before = JobProgressed.model_validate_json(stored.data or b"").spent
+
+    async def emit(self, route: Route, event: Event, step: str) -> None:
+        """Raises `Overtaken` when the job is no longer ours."""
+        await self._ownership.check()
+        await self._bus.emit(route, event, step=f"{self.epoch}:{step}")
+
+    async def report(self, report: Report) -> None:
+        """A contact to the outside."""
+        route, event, step = announcement(report, self.job.job_id, self.epoch)
+        await self.emit(route, event, step)
+
+    def spend(self, usage: Usage) -> None:
+        """Count one more turn."""
+        self._usage += usage
+        self._turns += 1
+
+    @property
+    def used_before(self) -> Usage:
+        """By earlier attempts."""
+        before = self._before
+        return Usage(before.input_tokens, before.output_tokens, dollars=before.dollars)
+
+    @property
+    def spent(self) -> Spent:
+        """The whole job's until now, earlier attempts included."""
+        before, usage = self._before, self._usage
+        cached = usage.cache_read_tokens + usage.cache_write_tokens
+        return Spent(
+            turns=before.turns + self._turns,
+            input_tokens=before.input_tokens + usage.input_tokens + cached,
+            output_tokens=before.output_tokens + usage.output_tokens,
+            dollars=before.dollars + usage.dollars,
+            seconds=before.seconds + time.monotonic() - self._began,
+        )
