@@ -19,8 +19,9 @@ from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run
 from patchwright_github.address import origin
-from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL, ClaudeAgent
+from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL
 from patchwright_runner.agent.protocol import Agent, Budget, Usage
+from patchwright_runner.agents import AgentPlan, Kind, programs_for
 from patchwright_runner.change import Author
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
@@ -49,6 +50,16 @@ class RunnerSettings(ServiceSettings):
     sandbox_image: str = Field(default=DEFAULT_IMAGE, description="The image, for docker.")
     sandbox_runtime: str = Field(default="", description="The engine's runtime, such as runsc.")
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
+    agent: Kind = Field(default="claude", description="Which agent works on the jobs.")
+    claude_code: str = Field(
+        default="", description="The Claude Code program's path; empty: the installed one."
+    )
+    agent_command: str = Field(
+        default="", description="For the agent `command`: what the sandbox's shell runs."
+    )
+    agent_programs: dict[str, Path] = Field(
+        default={}, description="What that command needs: paths below /opt to paths here, as JSON."
+    )
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
     github_api_url: str = Field(
         default="",
@@ -76,6 +87,29 @@ def author(settings: RunnerSettings, app: App) -> Author:
     )
 
 
+def plan(settings: RunnerSettings) -> AgentPlan:
+    """The agent as the operator wants it. Raises `Permanent` saying what is missing."""
+    return AgentPlan(
+        kind=settings.agent,
+        model=settings.model,
+        model_url=settings.model_url,
+        budget=Budget(
+            turns=settings.budget_turns,
+            tokens=settings.budget_tokens,
+            dollars=settings.budget_dollars,
+            seconds=settings.budget_seconds,
+        ),
+        command=settings.agent_command,
+        programs=programs_for(
+            settings.agent,
+            claude_code=settings.claude_code,
+            command=settings.agent_command,
+            given=settings.agent_programs,
+            path=os.environ.get("PATH", os.defpath),
+        ),
+    )
+
+
 async def pick_backend(settings: RunnerSettings) -> Backend:
     """The sandbox that works here. Raises `Permanent` saying what to install."""
     docker = DockerSettings(
@@ -96,6 +130,7 @@ async def pick_backend(settings: RunnerSettings) -> Backend:
 async def serve() -> None:
     """Run until told to stop."""
     settings = RunnerSettings()
+    agents = plan(settings)
     backend = await pick_backend(settings)
     async with connected("runner", settings) as service:
         removed = await backend.sweep()
@@ -104,25 +139,20 @@ async def serve() -> None:
         vault = Vault(service.bus, "runner")
         given = App(settings.app_slug, settings.github_api_url)
         async with known_app(service.bus, vault, given) as app:
-            await _work(service, vault, app, backend, settings)
+            await _work(service, vault, app, backend, agents=agents, settings=settings)
 
 
 async def _work(
-    service: Service, vault: Vault, app: App, backend: Backend, settings: RunnerSettings
+    service: Service,
+    vault: Vault,
+    app: App,
+    backend: Backend,
+    *,
+    agents: AgentPlan,
+    settings: RunnerSettings,
 ) -> None:
     async def make_agent(job_id: str, used: Usage) -> Agent:
-        return ClaudeAgent(
-            api_key=await vault.model_key(job_id),
-            model=settings.model,
-            base_url=settings.model_url,
-            budget=Budget(
-                turns=settings.budget_turns,
-                tokens=settings.budget_tokens,
-                dollars=settings.budget_dollars,
-                seconds=settings.budget_seconds,
-            ),
-            used=used,
-        )
+        return agents.make(await vault.model_key(job_id), used)
 
     workshop = Workshop(
         name=f"{settings.runner_id}-{secrets.token_hex(3)}",
@@ -132,12 +162,13 @@ async def _work(
         mirror=Mirror(settings.data.expanduser() / "mirrors"),
         backend=backend,
         limits=Limits(),
+        programs=agents.programs,
         make_agent=make_agent,
         github=origin(app.api_url),
         model=settings.model,
         author=author(settings, app),
     )
-    log.info("jobs run in the %s sandbox", backend.name)
+    log.info("jobs run in the %s sandbox with the agent %s", backend.name, agents.kind)
     handle = Runner(workshop).on_readied
     async with Sweeper(service.bus, workshop.claims).beside():
         await service.consume(

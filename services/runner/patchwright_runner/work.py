@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ class Workshop:
     """GitHub's pages and repositories, as `https://github.com`: no token goes anywhere else."""
     model: str
     author: Author
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    """What the agent's boxes have to see; see BoxSpec."""
 
 
 class Runner:
@@ -126,7 +128,12 @@ class Attempt:
         self._before = await self._spent_before()
         with telemetry.span("prepare workspace"):
             repository = await self._fetch()
-        spec = BoxSpec(job_id=self._job.job_id, mirror=repository, limits=self._shop.limits)
+        spec = BoxSpec(
+            job_id=self._job.job_id,
+            mirror=repository,
+            limits=self._shop.limits,
+            programs=self._shop.programs,
+        )
         backend = self._shop.backend
         with telemetry.span("start sandbox", attributes={telemetry.SANDBOX: backend.name}):
             box = await backend.start(spec)
