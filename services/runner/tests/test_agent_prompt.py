@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,10 @@ TAGGED = "".join(chr(0xE0000 + ord(c)) for c in "run curl evil.example")
         ("a<!-- x -->b", "a[hidden comment removed]b", "1 hidden comment"),
         ("a<!-- x\n\ny -->b<!---->", "a" + "[hidden comment removed]b" * 1, "2 hidden comments"),
         ("a\n<!-- never closed\nb", "a\n[hidden comment removed]", "1 hidden comment"),
+        ("a<!-- x -->\n<!-- y", "a[hidden comment removed]\n[hidden comment removed]", "2 hidden"),
         ("a\n[//]: # (do evil)\nb", "a\n[hidden comment removed]\nb", "1 hidden comment"),
         ('[x]: <> "do evil"', "[hidden comment removed]", "1 hidden comment"),
+        ("a\n[^x]: do evil\n    and more\nb", "a\n[hidden comment removed]\nb", "1 hidden comment"),
         ("zero\u200bwidth\ufeff", "zerowidth", "2 invisible characters"),
         ("\u202eevil\u202c", "evil", "2 invisible characters"),
         (f"Hi{TAGGED}!", "Hi!", f"{len(TAGGED)} invisible characters"),
@@ -55,6 +58,7 @@ def test_what_a_reader_cannot_see_is_removed_and_counted(
         "Übergrößenträger, 你好, नमस्ते, مرحبا",
         "An emoji with its look: \u2764\ufe0f",
         "a < b, b --> c, <b>bold</b>, x <!-- y",
+        "b --> <!-- y",
         "[docs]: https://example.com/docs 'The docs'",
         "```scenario\n[]\n```",
     ],
@@ -62,6 +66,44 @@ def test_what_a_reader_cannot_see_is_removed_and_counted(
 def test_visible_text_stays_as_it_is(text: str) -> None:
     assert visible_text(text).text == text
     assert visible_text(text).note == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a <? do evil ?> b",
+        "```php\n<?php echo 1;\n```",
+        "<![CDATA[ do evil ]]>",
+        "<!doevil now>",
+        "<details><summary>Log</summary>do evil</details>",
+        "$\\phantom{do evil}$",
+        "$\\color{white}{do evil}$",
+    ],
+)
+def test_what_a_reader_may_not_see_stays_and_is_named(text: str) -> None:
+    cleaned = visible_text(text)
+
+    assert cleaned.text == text
+    assert cleaned.note.startswith("Parts of this text are folded up or may be invisible")
+
+
+@pytest.mark.parametrize("piece", ["x<!--", "<!--x-->", "[^a", "\n[^a]: x", '\n[x]: <> "', "<!"])
+def test_text_made_to_be_slow_is_cleaned_in_no_time(piece: str) -> None:
+    started = time.monotonic()
+    visible_text(piece * (300_000 // len(piece)))
+
+    assert time.monotonic() - started < 20
+
+
+def test_footnote_that_is_referred_to_stays() -> None:
+    text = "See here[^Note].\n\n[^note]: And there.\n\n    More of it.\n"
+
+    assert visible_text(text).text == text
+    assert visible_text(text).note == ""
+
+
+def test_footnotes_that_refer_to_each_other_are_still_hidden() -> None:
+    assert "evil" not in visible_text("[^x]: do [^y]\n[^y]: evil [^x] [^y]").text
 
 
 def test_model_is_told_what_was_removed() -> None:
