@@ -14,7 +14,7 @@ from importlib import resources
 from patchwright_runner.sandbox import inside
 from patchwright_runner.sandbox.protocol import HOME, WORKSPACE, BoxSpec
 
-_MODULES = ("wire", "privileges", "seccomp", "process", "edit", "tree", "box")
+_MODULES = ("wire", "privileges", "seccomp", "process", "edit", "tree", "packing", "box")
 """In the order of their imports."""
 
 _BOOT = """

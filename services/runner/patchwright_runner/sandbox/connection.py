@@ -24,8 +24,9 @@ _FAILURES: dict[str, type[Exception]] = {"tool": ToolError, "git": Permanent, "b
 class Request:
     """The answers to one request, as they arrive."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, number: int = 0) -> None:
         self._connection = connection
+        self._number = number
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_WAITING_FRAMES)
         self.done = False
 
@@ -37,6 +38,10 @@ class Request:
                 self.done = "item" not in frame.header
                 return _checked(frame)
         raise BoxLost(self._connection.lost or "The sandbox is gone.")
+
+    async def feed(self, piece: bytes) -> None:
+        """Send the piece that the box has asked for."""
+        await self._connection.send({"id": self._number}, piece)
 
     async def deliver(self, frame: Frame) -> None:
         """Waits when the consumer does not keep up, which holds the box back."""
@@ -78,7 +83,7 @@ class Connection:
         """Ask the box something; leaving before the result has come cancels it there."""
         self._last += 1
         number = self._last
-        request = self._requests[number] = Request(self)
+        request = self._requests[number] = Request(self, number)
         try:
             self._write(wire.pack({**header, "id": number}, payload))
             yield request
@@ -87,6 +92,14 @@ class Connection:
             request.abandon()
             if not request.done and self.lost is None:
                 self._write(wire.pack({"cancel": number}))
+
+    async def send(self, header: dict[str, Any], payload: bytes) -> None:
+        """One frame of a request that goes on; waits while the box does not take it."""
+        self._write(wire.pack(header, payload))
+        try:
+            await self._input.drain()
+        except ConnectionError as error:
+            raise BoxLost(self.lost or "The sandbox is gone.") from error
 
     async def close(self) -> None:
         """Closing its input ends a box that is well."""

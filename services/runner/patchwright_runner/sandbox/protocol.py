@@ -65,6 +65,8 @@ class BoxSpec:
     """Added to the clean environment of commands. Never a secret."""
     programs: Mapping[str, Path] = field(default_factory=dict)
     """Files or folders of this machine that the box sees, read-only, by their path in the box."""
+    prepared: str = ""
+    """Which kept environment the box is going to hold: a box that waits may hold it already."""
 
 
 @dataclass(frozen=True, slots=True)

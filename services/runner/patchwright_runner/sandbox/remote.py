@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from patchwright_common.errors import Permanent
-from patchwright_runner.sandbox.connection import Connection
+from patchwright_runner.sandbox.connection import Connection, Request
 from patchwright_runner.sandbox.entries import Assembly
 from patchwright_runner.sandbox.inside.wire import Frame
 from patchwright_runner.sandbox.protocol import BoxLost, BoxSpec, Entry, Result
 
 _EDIT_SECONDS = 30.0
 _TREE_SECONDS = 300.0
+_PIECE_SECONDS = 60.0
 _MARGIN_SECONDS = 15.0
 """What a command may take beyond its own limit: a grace period, a machine under load."""
 
@@ -32,6 +33,10 @@ class RemoteBox:
         self._destroy = destroy
         self._turn = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        self.used = False
+        """Whether a command or a file tool has run in it."""
+        self.prepared = ""
+        """The environment that was restored in it, for whoever keeps them."""
 
     async def run(self, command: str, *, timeout: float) -> Result:
         header = {"op": "run", "timeout": timeout}
@@ -71,6 +76,37 @@ class RemoteBox:
                     if entry is not None:
                         yield entry
 
+    async def pack(self, most: int) -> AsyncIterator[bytes]:
+        """Pieces of a tar stream: what git does not track in the workspace, and the home.
+
+        Raises ToolError when it is more than `most` bytes, or cannot be read.
+        """
+        async with self._turn:
+            with self._connection.request({"op": "pack", "most": most}) as request:
+                while not request.done:
+                    frame = await self._in_time(request)
+                    most -= len(frame.payload)
+                    if most < 0:
+                        raise BoxLost("The sandbox sent more than it may.")
+                    if frame.payload:
+                        yield frame.payload
+
+    async def unpack(self, pieces: AsyncIterator[bytes]) -> None:
+        """Put such a stream into this box; raises ToolError when the box refuses it."""
+        async with self._turn:
+            with self._connection.request({"op": "unpack"}) as request:
+                while not request.done:
+                    frame = await self._in_time(request)
+                    if frame.header.get("item") == {"want": True}:
+                        await request.feed(await anext(pieces, b""))
+
+    async def _in_time(self, request: Request) -> Frame:
+        try:
+            async with asyncio.timeout(_PIECE_SECONDS):
+                return await request.next()
+        except TimeoutError as error:
+            raise BoxLost("The sandbox did not answer in time.") from error
+
     async def close(self) -> None:
         """Idempotent, and finished even when the caller is cancelled meanwhile."""
         if self._closing is None:
@@ -98,6 +134,7 @@ class RemoteBox:
         return frame.payload.decode(errors="replace")
 
     async def _call(self, header: dict[str, Any], payload: bytes, seconds: float) -> Frame:
+        self.used = self.used or header["op"] in ("run", "edit")
         async with self._turn:
             try:
                 async with asyncio.timeout(seconds):

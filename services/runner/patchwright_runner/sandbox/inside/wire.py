@@ -2,7 +2,8 @@
 
 The runner sends `{"id": n, "op": name, …}` or `{"cancel": n}`; the box answers any number
 of `{"id": n, "item": {…}}`, then one `{"id": n, "result": {…}}` or
-`{"id": n, "error": text, "kind": "tool" | "box"}`.
+`{"id": n, "error": text, "kind": "tool" | "box"}`. To an item `{"want": true}` the runner
+sends one more frame `{"id": n}` with the next piece as its payload, an empty one at the end.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ class Channel:
         while not self._frames:
             self.pump(None)
         return self._frames.popleft()
+
+    def receive_for(self, request: int) -> Frame | None:
+        """The next frame, which belongs to `request`; None when the runner has given that up."""
+        while not self.cancelled(request):
+            if self._frames:
+                return self._frames.popleft()
+            self.pump(None)
+        return None
 
     def pump(self, timeout: float | None) -> None:
         """Take in what has arrived, waiting for `timeout` seconds (None: for ever)."""
