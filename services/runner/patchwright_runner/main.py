@@ -57,6 +57,10 @@ class RunnerSettings(ServiceSettings):
     mirrors_gigabytes: float = Field(
         default=50.0, gt=0, description="What all mirrors may take; the least used go first."
     )
+    lean_repositories: str = Field(
+        default="",
+        description="Huge ones, as owner/name with commas between: no old files are fetched.",
+    )
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
     model: str = Field(default=DEFAULT_MODEL, description="The model's name.")
     github_api_url: str = Field(
@@ -140,7 +144,11 @@ async def _work(
         bus=service.bus,
         claims=await Claims.open(service.bus.js),
         vault=vault,
-        mirror=Mirror(mirrors, disk_bytes=int(settings.mirrors_gigabytes * 1e9)),
+        mirror=Mirror(
+            mirrors,
+            disk_bytes=int(settings.mirrors_gigabytes * 1e9),
+            lean=settings.lean_repositories.replace(" ", "").split(","),
+        ),
         backend=pool,
         limits=Limits(),
         make_agent=make_agent,
