@@ -62,6 +62,10 @@ class RunnerSettings(ServiceSettings):
     mirrors_gigabytes: float = Field(
         default=50.0, gt=0, description="What all mirrors may take; the least used go first."
     )
+    lean_repositories: str = Field(
+        default="",
+        description="Huge ones, as owner/name with commas between: no old files are fetched.",
+    )
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
     agent: Literal["claude", "claude-code", "command"] = Field(
         default="claude", description="Who works, where the repository does not choose."
@@ -183,7 +187,11 @@ async def _work(
         bus=service.bus,
         claims=await Claims.open(service.bus.js),
         vault=vault,
-        mirror=Mirror(mirrors, disk_bytes=int(settings.mirrors_gigabytes * 1e9)),
+        mirror=Mirror(
+            mirrors,
+            disk_bytes=int(settings.mirrors_gigabytes * 1e9),
+            lean=settings.lean_repositories.replace(" ", "").split(","),
+        ),
         backend=pool,
         limits=Limits(),
         agents=OperatorsAgents(vault, choice(settings)),

@@ -1,8 +1,8 @@
 """One bare repository per GitHub repository, fetched incrementally, borrowed from by boxes.
 
-Objects are never collected as garbage, because running boxes read them without a lock. What
-a job starts from stays under `refs/patchwright/base/`, which also tells without a network
-that it is there, whole. The token reaches git by its environment only.
+Running boxes read its objects without a lock: nothing is dropped that a job may need (see
+`upkeep.py`). What a job starts from stays under `refs/patchwright/base/`, which also tells
+without a network that it is there, whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,36 +26,11 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_git.command import GitFailed, git
 from patchwright_git.remote import explained
 from patchwright_runner.locks import locked, locked_at_once
+from patchwright_runner.origin import BASES, Origin, is_kept, is_lean
 from patchwright_runner.room import Kept, make_room, size_of
 
-_FETCH_SECONDS = 24 * 3600.0
-"""A backstop: the caller's own limit ends a fetch sooner."""
 _LOCAL_SECONDS = 60.0
 _SHA = re.compile(r"[0-9a-f]{40}")
-BASES = "refs/patchwright/base"
-"""What jobs began from, each commit under its own name."""
-
-_SETTINGS = {
-    "fetch.fsckObjects": "true",
-    "fetch.writeCommitGraph": "false",
-    **{
-        # Flaws that old tools left in well-known histories and that harm nobody.
-        f"fetch.fsck.{flaw}": "ignore"
-        for flaw in (
-            "badEmail",
-            "badTimezone",
-            "badDateOverflow",
-            "missingEmail",
-            "missingNameBeforeEmail",
-            "missingSpaceBeforeDate",
-            "missingSpaceBeforeEmail",
-            "zeroPaddedDate",
-            "zeroPaddedFilemode",
-            "multipleAuthors",
-        )
-    },
-}
-
 _BROKEN = re.compile(
     r"not a git repository|bad object|is corrupt|unable to read (tree|sha1)|broken (ref|link)|"
     r"index file .* is too small|did not send all necessary objects|"
@@ -75,14 +50,18 @@ class Mirror:
         *,
         environment: Mapping[str, str] | None = None,
         disk_bytes: int | None = None,
+        lean: Iterable[str] = (),
     ) -> None:
         """`environment`: proxy and certificate variables for git, if the network needs any.
 
-        `disk_bytes` is what all mirrors together may take; None: what there is.
+        `disk_bytes` is what all mirrors together may take; None: what there is. `lean` are
+        huge repositories, as `owner/name`: of their history only commits and trees are
+        fetched, and all files of what a job begins from.
         """
         self._root = root
         self._environment = dict(environment or {})
         self._disk_bytes = disk_bytes
+        self._lean = frozenset(name.lower() for name in lean)
 
     @asynccontextmanager
     async def held(self, repository_id: int) -> AsyncIterator[None]:
@@ -120,10 +99,12 @@ class Mirror:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(repository_id)
         async with locked(path.with_suffix(".lock")) as lock:
-            remote = _Remote(path, url, token, self._environment, lock)
             await _prepare(path)
-            if not await _kept(path, sha):
-                await _fetched(remote, path, sha)
+            if not await is_kept(path, sha):
+                lean = _name(url) in self._lean or is_lean(path)
+                secret = None if token is None else SecretStr(token)
+                origin = Origin(url, secret, self._environment, lean)
+                await _fetched(origin, path, sha, lock)
                 await asyncio.to_thread(self._make_room)
             _touch(path)
             _touch(path / BASES / sha)
@@ -150,10 +131,10 @@ class Mirror:
             log.warning("the mirrors in use take %d MB: more than the %d MB allowed", now, wanted)
 
 
-async def _fetched(remote: _Remote, path: Path, sha: str) -> None:
+async def _fetched(origin: Origin, path: Path, sha: str, lock: int) -> None:
     """Fetch, and once more into a new mirror when this one is broken."""
     try:
-        await remote.fetch(sha)
+        await origin.fetch(path, sha, lock)
         return
     except GitFailed as error:
         if not _BROKEN.search(error.said):
@@ -162,7 +143,7 @@ async def _fetched(remote: _Remote, path: Path, sha: str) -> None:
     await asyncio.to_thread(shutil.rmtree, path)
     await _prepare(path)
     try:
-        await remote.fetch(sha)
+        await origin.fetch(path, sha, lock)
     except GitFailed as error:
         raise explained(error) from None
 
@@ -188,39 +169,8 @@ def _touch(path: Path) -> None:
         os.utime(path)
 
 
-class _Remote:
-    """One fetch into one mirror under its lock."""
-
-    def __init__(
-        self, path: Path, url: str, token: str | None, environment: Mapping[str, str], lock: int
-    ) -> None:
-        self._path = path
-        self._url = url
-        self._token = None if token is None else SecretStr(token)
-        self._environment = environment
-        self._lock = lock
-
-    async def fetch(self, commit: str) -> None:
-        """Get all branches, the commit by its id if none holds it, and keep it."""
-        await self._get("--prune", "+refs/heads/*:refs/heads/*")
-        if not await _is_commit(self._path, commit):
-            await self._get(f"+{commit}:{BASES}/{commit}")
-        name = f"{BASES}/{commit}"
-        await git("update-ref", name, commit, directory=self._path, timeout=_LOCAL_SECONDS)
-
-    async def _get(self, *rest: str) -> None:
-        """The lock goes to git as well, so that it holds while an orphaned git still writes."""
-        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        *options, refspec = rest
-        await git(
-            *("fetch", *quiet, *options, "--", self._url, refspec),
-            directory=self._path,
-            timeout=_FETCH_SECONDS,
-            token=self._token,
-            settings=_SETTINGS,
-            environment=self._environment,
-            descriptors=[self._lock],
-        )
+def _name(url: str) -> str:
+    return urlsplit(url).path.strip("/").removesuffix(".git").lower()
 
 
 def _check_request(url: str, sha: str) -> None:
@@ -260,23 +210,3 @@ def _clean(path: Path) -> bool:
     for left in path.glob("objects/tmp_objdir-*"):
         shutil.rmtree(left, ignore_errors=True)
     return path.exists()
-
-
-async def _kept(path: Path, sha: str) -> bool:
-    """Git writes a ref only after it has found everything that the commit needs."""
-    name = f"{BASES}/{sha}"
-    return await _succeeds("rev-parse", "--verify", "--quiet", name, directory=path) and (
-        await _is_commit(path, sha)
-    )
-
-
-async def _is_commit(path: Path, sha: str) -> bool:
-    return await _succeeds("cat-file", "-e", f"{sha}^{{commit}}", directory=path)
-
-
-async def _succeeds(*arguments: str, directory: Path) -> bool:
-    try:
-        await git(*arguments, directory=directory, timeout=_LOCAL_SECONDS)
-    except GitFailed:
-        return False
-    return True

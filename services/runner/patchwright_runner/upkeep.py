@@ -20,7 +20,7 @@ from typing import Literal
 from patchwright_common.errors import Retry
 from patchwright_git.command import GitFailed, git
 from patchwright_runner.locks import locked_at_once
-from patchwright_runner.mirror import BASES
+from patchwright_runner.origin import BASES
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,8 @@ def _old_bases(path: Path) -> Iterator[Path]:
 def look(path: Path) -> Mirrored:
     """A mirror's state, from a few directory listings."""
     objects = path / "objects"
-    if not objects.exists():
+    if not objects.exists() or any(objects.glob("pack/*.promisor")):
+        # Git before 2.44 loses track of what a lean mirror lacks when it joins packs.
         return Mirrored(packs=0, loose=0, collected=0.0)
     stamp = path / _STAMP
     since = stamp if stamp.exists() else path / "HEAD"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from patchwright_runner.mirror import BASES, Mirror
+from patchwright_runner.mirror import Mirror
+from patchwright_runner.origin import BASES
 from patchwright_runner.room import Kept, make_room
 from patchwright_runner.upkeep import BASE_SECONDS, COLLECT_SECONDS, Mirrored, Upkeep, due
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 
 from patchwright_common.errors import PatchwrightError
@@ -19,6 +19,8 @@ from patchwright_runner.sandbox.protocol import Availability, Backend, BoxSpec, 
 _ANSWER_SECONDS = 10.0
 _NOBODY = "waiting"
 """The job of a box that has none yet."""
+Further = Callable[[Sandbox], Awaitable[object]]
+"""What else is done to a box before it waits; never anything of an agent's."""
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +75,15 @@ class Pool:
             await waiting.box.close()
         return await self._backend.start(spec)
 
-    def prepare(self, spec: BoxSpec, base: str) -> None:
+    def prepare(self, spec: BoxSpec, base: str, further: Further | None = None) -> None:
         """Have another box like this one wait, checked out at `base`; returns at once.
 
         Called when a job has begun: the model's first thoughts take longer than this does.
         Where as many wait already as may, one more is not worth it for a newer base alone.
+        `further` restores the environment that `spec.prepared` names.
         """
         if self._size > 0:
-            self._begin(self._prepare(replace(spec, job_id=_NOBODY), base))
+            self._begin(self._prepare(replace(spec, job_id=_NOBODY), base, further))
 
     async def settled(self) -> None:
         """Return when everything that `prepare` began is done."""
@@ -106,12 +109,12 @@ class Pool:
                 return waiting
         return None
 
-    async def _prepare(self, spec: BoxSpec, base: str) -> None:
+    async def _prepare(self, spec: BoxSpec, base: str, further: Further | None) -> None:
         """One at a time: what runs already goes first."""
         async with self._turn:
             try:
                 if sum(waiting.spec == spec for waiting in self._waiting) < self._size:
-                    await self._add(spec, base)
+                    await self._add(spec, base, further)
             except (PatchwrightError, OSError) as error:
                 log.warning("no box could be made ahead: %s", error)
         await self._shrink()
@@ -120,13 +123,15 @@ class Pool:
         while (one_too_many := surplus(self._waiting, self._size)) is not None:
             await self._drop(one_too_many)
 
-    async def _add(self, spec: BoxSpec, base: str) -> None:
+    async def _add(self, spec: BoxSpec, base: str, further: Further | None) -> None:
         objects = _objects(spec)
         # Its own deadline must leave a job all of its time.
         longer = replace(spec.limits, wall_seconds=spec.limits.wall_seconds + self._seconds)
         box = await self._backend.start(replace(spec, limits=longer))
         try:
             await box.checkout(base)
+            if further is not None:
+                await further(box)
         except BaseException:
             await box.close()
             raise
