@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,9 +34,11 @@ from patchwright_runner.agent.claude import ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Usage
 from patchwright_runner.change import Author
 from patchwright_runner.mirror import Mirror
+from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Limits
-from patchwright_runner.work import Runner, Workshop
+from patchwright_runner.work import Runner
+from patchwright_runner.workshop import Workshop
 from standin_model.scripting import bash, edit, issue_with_script
 
 from .origin import Origin
@@ -52,6 +54,22 @@ SCRIPT = issue_with_script(
     {"text": "Made a file."},
 )
 TURNS = 3
+
+
+@dataclass(frozen=True)
+class Claudes:
+    """Our own agent for every job."""
+
+    url: str
+
+    def model(self, config: RepositoryConfig) -> str:
+        return "claude-opus-5-5"
+
+    def programs(self, config: RepositoryConfig) -> Mapping[str, Path]:
+        return {}
+
+    async def make(self, job_id: str, config: RepositoryConfig, used: Usage) -> Agent:
+        return ClaudeAgent(api_key=SecretStr(_KEY), base_url=self.url, used=used)
 
 
 @dataclass(frozen=True)
@@ -111,9 +129,6 @@ async def crowd(backend: Backend, origin: Origin, jobs: int, delay: float, folde
 async def _workshop(
     connection: Bus, pool: Pool, origin: Origin, model: str, folder: Path
 ) -> Workshop:
-    async def make_agent(_job_id: str, used: Usage) -> Agent:
-        return ClaudeAgent(api_key=SecretStr(_KEY), base_url=model, used=used)
-
     return Workshop(
         name="bench",
         bus=connection,
@@ -122,9 +137,8 @@ async def _workshop(
         mirror=Mirror(folder / "mirrors"),
         backend=pool,
         limits=Limits(),
-        make_agent=make_agent,
+        agents=Claudes(model),
         github=origin.url.rpartition("/")[0],
-        model="claude-opus-5-5",
         author=Author("Bench", "bench@example.com"),
     )
 

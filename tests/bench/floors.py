@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from patchwright_runner.sandbox.image import DEFAULT_IMAGE
 from services.runner.tests.repositories import ENVIRONMENT
+
+from patchwright_runner.sandbox.image import DEFAULT_IMAGE
 
 from .measured import Measured
 

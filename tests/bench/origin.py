@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.runner.tests.git_over_http import serve
 from services.runner.tests.repositories import git
+
+from services.runner.tests.git_over_http import serve
 
 _SEED = 4
 _AHEAD = 64

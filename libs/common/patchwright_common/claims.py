@@ -171,7 +171,6 @@ class Claims:
 
         `retrying` records that this attempt ends by itself and did not crash.
         """
-
         await self._own(job_id, epoch, lambda own: {"retries": own.retries + retrying})
 
     async def progress(self, job_id: str, epoch: int, made: Progress) -> None:

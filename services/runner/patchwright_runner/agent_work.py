@@ -12,7 +12,7 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JobProgressed, Verification
 from patchwright_common.flow import JOB_PROGRESSED
 from patchwright_runner import checkpoints
-from patchwright_runner.agent.protocol import Agent, AgentResult, Checkpoint, Task, Turn
+from patchwright_runner.agent.protocol import Agent, AgentResult, Checkpoint, Task, Turn, Usage
 from patchwright_runner.checkpoints import Moment
 from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.passage import Passage
@@ -30,6 +30,8 @@ class Done:
     """What came of it; `entries` is how the tree differs from the base."""
 
     result: AgentResult
+    usage: Usage
+    """Of all the agent's rounds together."""
     entries: tuple[Entry, ...]
     verification: Verification | None
 
@@ -61,7 +63,10 @@ class AgentWork:
         agent = await self._shop.agents.make(job_id, self._config, used)
         async with self._way_for_agent() as box:
             result = await agent.work(task, box, self, resume=resume)
-            return await self._verified(agent, task, box, result)
+            done = await self._verified(agent, task, box, result)
+        before = resume.turns if resume else 0
+        self._teller.settle(done.usage, done.result.turns - before)
+        return done
 
     async def turn_finished(self, turn: Turn) -> None:
         """Tell the issue, and keep what there is; stops the agent when the job is not ours.
@@ -113,20 +118,21 @@ class AgentWork:
 
     async def _verified(self, agent: Agent, task: Task, box: Sandbox, result: AgentResult) -> Done:
         """Until the verification passes, or the agent has had its rounds."""
-        rounds = 0
+        rounds, usage = 0, result.usage
         while True:
             # As the agent left it: what the verification leaves behind is no part of the change.
             entries = await self._entries()
             if not (entries and self._config.verify):
-                return Done(result, entries, None)
+                return Done(result, usage, entries, None)
             with telemetry.span("verify"):
                 failure = await first_failure(box, self._config.verify)
             if failure is None or rounds == self._config.verify_rounds:
-                return Done(result, entries, self._verification(failure, rounds))
+                return Done(result, usage, entries, self._verification(failure, rounds))
             rounds += 1
             log.info("the verification failed: %s", failure.ending)
             ended = Checkpoint(result.turns, result.transcript)
             result = await agent.work(task, box, self, resume=ended, feedback=failure.feedback())
+            usage += result.usage
 
     def _verification(self, failure: Failure | None, rounds: int) -> Verification:
         return Verification(

@@ -35,6 +35,8 @@ class Choice:
     budget: Budget
     command: str
     """Of the `command` agent, for the box's shell; empty where there is none."""
+    command_programs: Mapping[str, Path]
+    """What it needs: paths in the box to files or folders of this machine."""
     program: str
     """Claude Code's, on this machine; empty to look for it."""
     path: str
@@ -55,14 +57,9 @@ class OperatorsAgents:
     def programs(self, config: RepositoryConfig) -> Mapping[str, Path]:
         """See workshop.Agents."""
         kind, choice = self._kind(config), self._choice
-        if kind == "command" and not choice.command:
-            raise Permanent(
-                "The repository asks for the agent `command`, and there is none here.",
-                advice="Operators: PATCHWRIGHT_AGENT_COMMAND is the command.",
-            )
         if kind == "claude-code":
             return {IN_BOX: find_program(choice.program, path=choice.path)}
-        return {}
+        return _of_command(choice) if kind == "command" else {}
 
     async def make(self, job_id: str, config: RepositoryConfig, used: Usage) -> Agent:
         """See workshop.Agents."""
@@ -96,3 +93,18 @@ class OperatorsAgents:
             return Gateway(settings, finished)
 
         return open_door
+
+
+def _of_command(choice: Choice) -> Mapping[str, Path]:
+    if not choice.command.strip():
+        raise Permanent(
+            "There is no command for the agent `command` here.",
+            advice="Operators: PATCHWRIGHT_AGENT_COMMAND is the command.",
+        )
+    missing = sorted(str(path) for path in choice.command_programs.values() if not path.exists())
+    if missing:
+        raise Permanent(
+            f"PATCHWRIGHT_AGENT_PROGRAMS names {missing[0]}, which does not exist.",
+            advice="Operators: it is a JSON object of paths in the sandbox and paths here.",
+        )
+    return {place: path.resolve() for place, path in choice.command_programs.items()}

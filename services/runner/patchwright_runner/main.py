@@ -22,11 +22,12 @@ from patchwright_common.service import Service, ServiceSettings, connected, run
 from patchwright_github.address import origin
 from patchwright_runner.agent.claude import BASE_URL, DEFAULT_MODEL
 from patchwright_runner.agent.protocol import Budget
-from patchwright_runner.agents import Choice, OperatorsAgents
+from patchwright_runner.agents import Choice, Kind, OperatorsAgents
 from patchwright_runner.change import Author
 from patchwright_runner.egress import Allowlist, EntryError, HostError, Pattern
 from patchwright_runner.images import Images
 from patchwright_runner.mirror import Mirror
+from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -67,10 +68,15 @@ class RunnerSettings(ServiceSettings):
         description="Huge ones, as owner/name with commas between: no old files are fetched.",
     )
     jobs: int = Field(default=RUNNER_JOB_READIED.concurrency, ge=1, description="At once.")
-    agent: Literal["claude", "claude-code", "command"] = Field(
+    agent: Kind = Field(
         default="claude", description="Who works, where the repository does not choose."
     )
-    agent_command: str = Field(default="", description="The `command` agent's, for the box.")
+    agent_command: str = Field(
+        default="", description="For the agent `command`: what the box's shell runs."
+    )
+    agent_programs: dict[str, Path] = Field(
+        default={}, description="What that command needs: paths below /opt to paths here, as JSON."
+    )
     claude_code: str = Field(
         default="", description="The Claude Code program; empty: the wheel's, or on PATH."
     )
@@ -125,6 +131,7 @@ def choice(settings: RunnerSettings) -> Choice:
             seconds=settings.budget_seconds,
         ),
         command=settings.agent_command,
+        command_programs=settings.agent_programs,
         program=settings.claude_code,
         path=os.environ.get("PATH", ""),
     )
@@ -182,6 +189,9 @@ async def _work(
 ) -> None:
     mirrors = settings.data.expanduser() / "mirrors"
     pool = Pool(backend, size=settings.warm_boxes)
+    agents = OperatorsAgents(vault, choice(settings))
+    # What is missing is said now, and not to the first user.
+    agents.programs(RepositoryConfig())
     workshop = Workshop(
         name=f"{settings.runner_id}-{secrets.token_hex(3)}",
         bus=service.bus,
@@ -194,13 +204,13 @@ async def _work(
         ),
         backend=pool,
         limits=Limits(),
-        agents=OperatorsAgents(vault, choice(settings)),
+        agents=agents,
         github=origin(app.api_url),
         author=author(settings, app),
         permission=permission(settings),
         images=Images(github=origin(app.api_url)),
     )
-    log.info("jobs run in the %s sandbox", backend.name)
+    log.info("jobs run in the %s sandbox with the agent %s", backend.name, settings.agent)
     handle = Runner(workshop).on_readied
     async with (
         aclosing(pool),

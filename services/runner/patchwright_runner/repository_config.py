@@ -27,7 +27,9 @@ _ADVICE = "Mend it on the default branch, then ask again."
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:

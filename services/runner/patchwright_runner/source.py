@@ -1,4 +1,4 @@
-"""Where a job's code comes from: the mirror, brought up to the job's base with a token of its own."""
+"""Where a job's code comes from: the mirror, brought up to the base with the job's token."""
 
 from __future__ import annotations
 

@@ -47,6 +47,11 @@ class Teller:
         self._usage += usage
         self._turns += 1
 
+    def settle(self, usage: Usage, turns: int) -> None:
+        """What this attempt used in all, told or not: a reply that broke off is no turn."""
+        self._usage = usage
+        self._turns = turns
+
     @property
     def used_before(self) -> Usage:
         """By earlier attempts."""

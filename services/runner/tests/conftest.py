@@ -9,8 +9,11 @@ import pytest
 
 from harness.boxes import BACKENDS, LIMITS, unused_runner_id, working
 from harness.repositories import Repository
+from patchwright_common.bus import Bus
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec
 from patchwright_runner.sandbox.remote import RemoteBox
+
+from .runner_at_work import Bench, at_work
 
 
 @pytest.fixture
@@ -42,3 +45,9 @@ async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[Re
     async with await backend.start(spec) as started:
         await started.checkout(repository.base)
         yield started
+
+
+@pytest.fixture
+async def bench(bus: Bus, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with at_work(bus, tmp_path) as made:
+        yield made

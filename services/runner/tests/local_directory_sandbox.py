@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +106,15 @@ class LocalDirectorySandbox:
 
     def collect(self, base: str) -> AsyncIterator[Entry]:
         raise NotImplementedError
+
+    async def restore(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            file = self._inside(entry.path)
+            if entry.mode is None:
+                file.unlink()
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(entry.content)
 
     async def close(self) -> None:
         pass

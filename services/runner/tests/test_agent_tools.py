@@ -114,7 +114,7 @@ def test_summary_is_one_bounded_line() -> None:
 
 async def test_half_a_surrogate_pair_can_be_sent(tmp_path: Path) -> None:
     class Odd(LocalDirectorySandbox):
-        async def run(self, command: str, *, timeout: float) -> Result:  # noqa: ARG002
+        async def run(self, command: str, *, timeout: float) -> Result:
             return Result("name\udcff", 0)
 
     outcome = await Toolbox(Odd(tmp_path)).call(ToolUse("id", "bash", {"command": "ls"}))
@@ -124,7 +124,7 @@ async def test_half_a_surrogate_pair_can_be_sent(tmp_path: Path) -> None:
 
 async def test_lost_box_is_not_the_models_problem(tmp_path: Path) -> None:
     class Lost(LocalDirectorySandbox):
-        async def run(self, command: str, *, timeout: float) -> Result:  # noqa: ARG002
+        async def run(self, command: str, *, timeout: float) -> Result:
             raise BoxLost("the engine stopped")
 
     with pytest.raises(BoxLost):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +14,6 @@ WHEN = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 AUTHOR = Author("Patchwright", "bot@example.com")
 
 
-async def _entries(*entries: Entry) -> AsyncIterator[Entry]:
-    for entry in entries:
-        yield entry
-
-
 async def _bundle(
     repository: Repository,
     *entries: Entry,
@@ -27,7 +21,7 @@ async def _bundle(
     author: Author = AUTHOR,
 ) -> Change | None:
     return await bundle(
-        _entries(*entries),
+        entries,
         mirror=repository.bare,
         base=repository.base,
         message=message,

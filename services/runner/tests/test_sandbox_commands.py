@@ -1,4 +1,4 @@
-"""The contract of a box, part one: commands, and who they are. `tests/attacks/box` has the limits."""
+"""Commands in a box, and who they are. `tests/attacks/box` has the limits."""
 
 from __future__ import annotations
 

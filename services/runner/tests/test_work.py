@@ -2,172 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from harness.nats import NatsServer
-from harness.repositories import Repository
-from patchwright_common import telemetry
 from patchwright_common.bus import Bus
-from patchwright_common.claims import Claims
-from patchwright_common.credentials import (
-    Reply,
-    Request,
-    TokenRequest,
-    Vault,
-    digest,
-    sealed_reply,
-)
+from patchwright_common.credentials import digest
 from patchwright_common.errors import Overtaken, Permanent, Retry
-from patchwright_common.events import (
-    ChangeProduced,
-    JobReadied,
-    JobRequested,
-)
-from patchwright_common.events import Repository as Place
-from patchwright_common.flow import (
-    CHANGE_PRODUCED,
-    JOB_READIED,
-    JOB_REQUESTED,
-    RUNNER_JOB_READIED,
-)
-from patchwright_common.messaging import Delivery
+from patchwright_common.flow import CHANGE_PRODUCED
 from patchwright_github.address import lies_on, origin
-from patchwright_runner.agent.protocol import AgentResult, Observer, Task, Turn, Usage
-from patchwright_runner.change import Author
-from patchwright_runner.history import newest
-from patchwright_runner.mirror import Mirror
-from patchwright_runner.sandbox.pool import Pool
-from patchwright_runner.sandbox.protocol import Availability, BoxSpec, Entry, Limits, Sandbox
-from patchwright_runner.work import Runner, Workshop
+from patchwright_runner.agent.protocol import Observer
+from patchwright_runner.sandbox.protocol import Sandbox
 
-from .git_over_http import GitServer, serve
-from .local_directory_sandbox import LocalDirectorySandbox
-
-JOB = "7-2-issue-1"
-TOKEN = "ghs_made_up_for_this_test"
-TURN = Turn(1, Usage(100, 10, dollars=0.5), (), 0.1)
-
-Act = Callable[[Observer], Awaitable[None]]
-
-
-class Folder(LocalDirectorySandbox):
-    """Already checked out; nothing changes in it but one file."""
-
-    async def checkout(self, base: str) -> None:
-        self.base = base
-
-    async def collect(self, base: str) -> AsyncIterator[Entry]:
-        assert base == self.base
-        yield Entry("new.txt", "100644", b"new\n")
-
-
-@dataclass
-class Folders:
-    root: Path
-    name: str = "folders"
-
-    async def available(self) -> Availability:
-        return Availability(True, "always")
-
-    async def start(self, spec: BoxSpec) -> Sandbox:
-        assert spec.mirror is not None
-        return Folder(self.root)
-
-    async def sweep(self) -> int:
-        return 0
-
-
-@dataclass
-class Bench:
-    """One runner with a scripted agent that does `act` and then says `says`."""
-
-    bus: Bus
-    claims: Claims
-    server: GitServer
-    base: str
-    folder: Path
-    says: str = "Done."
-    used: list[Usage] = field(default_factory=list)
-    asked: list[TokenRequest] = field(default_factory=list)
-    stale: str = ""
-    """What the vault answers until it hears that it was refused."""
-
-    async def request(self, *, clone_url: str = "") -> None:
-        place = Place(
-            id=7,
-            full_name="octo/origin",
-            clone_url=clone_url or self.server.address("origin.git"),
-            default_branch="main",
-            installation_id=1,
-        )
-        job = JobRequested(
-            job_id=JOB, repository=place, issue_number=2, title="Title", body="", sender="ada",
-            base=self.base, attempt=1, delivery_id="d", requested_at=datetime.now(UTC),
-        )  # fmt: skip
-        await self.bus.emit(JOB_REQUESTED, job, step="requested", once=True)
-
-    async def work(self, act: Act | None = None) -> None:
-        bench = self
-
-        class Agent:
-            async def work(self, task: Task, sandbox: Sandbox, observer: Observer) -> AgentResult:
-                assert task.title == "Title"
-                assert sandbox
-                if act:
-                    await act(observer)
-                return AgentResult(bench.says, Usage(1, 1, dollars=0.25), 1, [])
-
-        async def make_agent(_job_id: str, used: Usage) -> Agent:
-            bench.used.append(used)
-            return Agent()
-
-        shop = Workshop(
-            name="bench",
-            bus=self.bus,
-            claims=self.claims,
-            vault=Vault(self.bus, "runner"),
-            mirror=Mirror(self.folder / "mirrors"),
-            backend=Pool(Folders(self.folder), size=0),
-            limits=Limits(),
-            make_agent=make_agent,
-            github=self.server.url,
-            model="scripted",
-            author=Author("Patchwright", "p@example.com"),
-        )
-        body = JobReadied(job_id=JOB).model_dump_json().encode()
-        subject = JOB_READIED.subject(JOB)
-        with telemetry.job(JOB):
-            await Runner(shop).on_readied(Delivery(RUNNER_JOB_READIED, subject, body, {}, 1, 1))
-
-    async def change(self) -> ChangeProduced | None:
-        stored = await newest(self.bus, CHANGE_PRODUCED, JOB)
-        return ChangeProduced.model_validate_json(stored.data or b"") if stored else None
-
-
-@pytest.fixture
-async def bench(bus: Bus, tmp_path: Path) -> AsyncIterator[Bench]:
-    repository = Repository.create(tmp_path / "origin")
-    claims = await Claims.open(bus.js)
-    with serve(repository.bare.parent) as server:
-        server.token = TOKEN
-        made = Bench(bus, claims, server, repository.base, tmp_path)
-
-        async def answer(message: Msg) -> None:
-            request = Request.model_validate_json(message.data)
-            asked = TokenRequest.model_validate_json(request.body)
-            made.asked.append(asked)
-            value = TOKEN if asked.refused or not made.stale else made.stale
-            await message.respond(sealed_reply(Reply(value=value), request, "runner", "token"))
-
-        await bus.client.subscribe("pw.rpc.vault.runner.token", cb=answer)
-        yield made
+from .git_over_http import serve
+from .runner_at_work import JOB, TURN, Bench
 
 
 async def test_job_ends_in_a_change_on_its_base(bench: Bench) -> None:
@@ -232,7 +82,7 @@ def test_address_belongs_to_one_github_alone(clone_url: str, api_url: str, belon
 
 
 async def test_attempts_share_the_budget_of_their_job(bench: Bench) -> None:
-    async def fail(observer: Observer) -> None:
+    async def fail(observer: Observer, _box: Sandbox) -> None:
         await observer.turn_finished(TURN)
         raise Retry("the model is away")
 
@@ -252,7 +102,7 @@ async def test_attempts_share_the_budget_of_their_job(bench: Bench) -> None:
 async def test_bus_that_is_away_for_a_turn_does_not_throw_the_work_away(
     bench: Bench, nats: NatsServer
 ) -> None:
-    async def outage(observer: Observer) -> None:
+    async def outage(observer: Observer, _box: Sandbox) -> None:
         nats.pause()
         try:
             await observer.turn_finished(TURN)

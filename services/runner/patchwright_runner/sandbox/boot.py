@@ -16,7 +16,7 @@ from patchwright_runner.sandbox.protocol import HOME, WORKSPACE, BoxSpec
 
 _MODULES = (
     *("wire", "privileges", "seccomp", "process", "doors", "beneath", "edit", "tree"),
-    *("restore", "box"),
+    *("packing", "restore", "box"),
 )
 """In the order of their imports."""
 

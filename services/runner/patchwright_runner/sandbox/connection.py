@@ -24,8 +24,11 @@ _FAILURES: dict[str, type[Exception]] = {"tool": ToolError, "git": Permanent, "b
 class Request:
     """The answers to one request, as they arrive."""
 
-    def __init__(self, connection: Connection, beside: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, connection: Connection, number: int, beside: Callable[[Frame], None]
+    ) -> None:
         self._connection = connection
+        self._number = number
         self.beside = beside
         """Takes what is no answer. Never waits; raises ValueError where it makes no sense."""
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_WAITING_FRAMES)
@@ -39,6 +42,10 @@ class Request:
                 self.done = "item" not in frame.header
                 return _checked(frame)
         raise BoxLost(self._connection.lost or "The sandbox is gone.")
+
+    async def feed(self, piece: bytes) -> None:
+        """Send the piece that the box has asked for."""
+        await self._connection.send({"id": self._number}, piece)
 
     async def deliver(self, frame: Frame) -> None:
         """Waits when the consumer does not keep up, which holds the box back."""
@@ -68,7 +75,7 @@ class Connection:
 
     async def greet(self, program: bytes) -> Frame:
         """Send the box its program; its first answer says that it is confined and ready."""
-        request = self._requests[0] = Request(self, _nobody_asked)
+        request = self._requests[0] = Request(self, 0, _nobody_asked)
         self._write(program)
         try:
             return await request.next()
@@ -85,7 +92,7 @@ class Connection:
         """Ask the box something; leaving before the result has come cancels it there."""
         self._last += 1
         number = self._last
-        request = self._requests[number] = Request(self, beside or _nobody_asked)
+        request = self._requests[number] = Request(self, number, beside or _nobody_asked)
         try:
             self._write(wire.pack({**header, "id": number}, payload))
             yield request
@@ -94,6 +101,14 @@ class Connection:
             request.abandon()
             if not request.done and self.lost is None:
                 self._write(wire.pack({"cancel": number}))
+
+    async def send(self, header: dict[str, Any], payload: bytes) -> None:
+        """One frame of a request that goes on; waits while the box does not take it."""
+        self._write(wire.pack(header, payload))
+        try:
+            await self._input.drain()
+        except ConnectionError as error:
+            raise BoxLost(self.lost or "The sandbox is gone.") from error
 
     def tell(self, header: dict[str, Any], payload: bytes = b"") -> None:
         """Something about the newest request, while it is running."""

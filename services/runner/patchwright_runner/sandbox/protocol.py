@@ -70,6 +70,8 @@ class BoxSpec:
 
     Such a path begins with `/opt/`, where nothing else is.
     """
+    prepared: str = ""
+    """Which kept environment the box is going to hold: a box that waits may hold it already."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a program that could hide something of the box's own."""

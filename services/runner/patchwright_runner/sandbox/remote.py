@@ -28,6 +28,7 @@ from patchwright_runner.sandbox.protocol import (
 _EDIT_SECONDS = 30.0
 _TREE_SECONDS = 300.0
 _PIECE = 1 << 20
+_PIECE_SECONDS = 60.0
 _MARGIN_SECONDS = 15.0
 """What a command may take beyond its own limit: a grace period, a machine under load."""
 
@@ -43,6 +44,10 @@ class RemoteBox:
         self._destroy = destroy
         self._turn = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        self.used = False
+        """Whether a command or a file tool has run in it."""
+        self.prepared = ""
+        """The environment that was restored in it, for whoever keeps them."""
 
     async def run(
         self,
@@ -67,6 +72,7 @@ class RemoteBox:
             "doors": sorted(doors),
             "heard": heard is not None,
         }
+        self.used = True
         beside = Beside(doors, heard, self._connection.tell)
         async with self._turn:
             with self._connection.request(header, payload, beside.take) as request:
@@ -113,6 +119,30 @@ class RemoteBox:
                     if entry is not None:
                         yield entry
 
+    async def pack(self, most: int) -> AsyncIterator[bytes]:
+        """Pieces of a tar stream: what git does not track in the workspace, and the home.
+
+        Raises ToolError when it is more than `most` bytes, or cannot be read.
+        """
+        async with self._turn:
+            with self._connection.request({"op": "pack", "most": most}) as request:
+                while not request.done:
+                    frame = await self._next(request, _PIECE_SECONDS)
+                    most -= len(frame.payload)
+                    if most < 0:
+                        raise BoxLost("The sandbox sent more than it may.")
+                    if frame.payload:
+                        yield frame.payload
+
+    async def unpack(self, pieces: AsyncIterator[bytes]) -> None:
+        """Put such a stream into this box; raises ToolError when the box refuses it."""
+        async with self._turn:
+            with self._connection.request({"op": "unpack"}) as request:
+                while not request.done:
+                    frame = await self._next(request, _PIECE_SECONDS)
+                    if frame.header.get("item") == {"want": True}:
+                        await request.feed(await anext(pieces, b""))
+
     async def close(self) -> None:
         """Idempotent, and finished even when the caller is cancelled meanwhile."""
         if self._closing is None:
@@ -140,6 +170,7 @@ class RemoteBox:
         return frame.payload.decode(errors="replace")
 
     async def _call(self, header: dict[str, Any], payload: bytes, seconds: float) -> Frame:
+        self.used = self.used or header["op"] == "edit"
         async with self._turn:
             with self._connection.request(header, payload) as request:
                 return await self._next(request, seconds)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from patchwright_runner.sandbox.inside import (
     doors,
     edit,
+    packing,
     privileges,
     process,
     restore,
@@ -50,6 +51,10 @@ class Configuration(NamedTuple):
     """Directories to hand to that user first."""
 
 
+class Spoiled(Exception):
+    """Another box would do what this one cannot; the text says what."""
+
+
 class Box:
     """Answers requests; everything that it starts is gone before the answer."""
 
@@ -77,6 +82,10 @@ class Box:
                 result, payload = self._answer(header, frame.payload)
             except edit.Refusal as error:
                 self._fail(header, "tool", str(error))
+            except Spoiled as error:
+                self._fail(header, "box", str(error))
+            except packing.Unpackable as error:
+                self._fail(header, "tool", str(error))
             except tree.GitFailed as error:
                 self._fail(header, "git", str(error))
             except OSError as error:
@@ -94,8 +103,10 @@ class Box:
             "checkout": self._checkout,
             "collect": self._collect,
             "restore": self._restore,
+            "pack": self._pack,
+            "unpack": self._unpack,
         }
-        if header["op"] not in ("checkout", "collect"):
+        if header["op"] in ("run", "edit", "restore"):
             self._untouched = None
         return operations[header["op"]](header, payload)
 
@@ -166,7 +177,7 @@ class Box:
         if before is None:
             tree.checkout(git, workspace, base)
         elif before != base:
-            tree.move(git, workspace, before, base)
+            _move(git, workspace, before, base)
         self._untouched = base
         return {}, b""
 
@@ -187,6 +198,34 @@ class Box:
         workspace = self._configuration.workspace
         restore.restore(workspace, header["path"], header["mode"], payload, header["at"])
         return {}, b""
+
+    def _pack(self, header: dict[str, Any], _: bytes) -> tuple[dict[str, Any], bytes]:
+        workspace = self._configuration.workspace
+        listed = self._git(header["id"])("ls-files", "-z", "--cached", directory=workspace)
+        tracked = {os.fsdecode(name) for name in listed.split(b"\0") if name}
+
+        def send(piece: bytes) -> None:
+            if not self._wanted(header["id"]):
+                raise packing.Unpackable("Nobody wants it any more.")
+            self._channel.send({"id": header["id"], "item": {}}, piece)
+
+        packing.pack(self._roots(), tracked, packing.Sink(send, header["most"]))
+        return {}, b""
+
+    def _unpack(self, header: dict[str, Any], _: bytes) -> tuple[dict[str, Any], bytes]:
+        def receive() -> bytes:
+            self._channel.send({"id": header["id"], "item": {"want": True}})
+            frame = self._channel.receive_for(header["id"])
+            if frame is None:
+                raise packing.Unpackable("Nobody wants it any more.")
+            return frame.payload
+
+        packing.unpack(self._roots(), packing.Source(receive))
+        return {}, b""
+
+    def _roots(self) -> dict[str, str]:
+        home = self._configuration.environment["HOME"]
+        return {"workspace": self._configuration.workspace, "home": home}
 
     def _git(self, request: int) -> tree.Git:
         def git(
@@ -219,6 +258,17 @@ class Box:
             return outcome.head + outcome.tail
 
         return git
+
+
+def _move(git: tree.Git, workspace: str, before: str, after: str) -> None:
+    try:
+        tree.move(git, workspace, before, after)
+    except tree.GitFailed:
+        # A file of the set-up's stands where the other commit has one of its own.
+        try:
+            tree.checkout(git, workspace, after)
+        except tree.GitFailed as error:
+            raise Spoiled(str(error)) from error
 
 
 def _complaint(arguments: tuple[str, ...], outcome: process.Outcome) -> str:

@@ -1,7 +1,7 @@
 """Writes a stored change back into a workspace that is checked out at its base."""
 
 # os.path and os.open: names that are no UTF-8, flags that pathlib does not have.
-# ruff: noqa: PTH104, PTH106, PTH108, PTH112, PTH118, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH106, PTH108, PTH112, PTH114, PTH118, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The runner sends `{"id": n, "op": name, …}` or `{"cancel": n}`; the box answers any number
 of `{"id": n, "item": {…}}`, then one `{"id": n, "result": {…}}` or
-`{"id": n, "error": text, "kind": "tool" | "box"}`.
+`{"id": n, "error": text, "kind": "tool" | "box"}`. To an item `{"want": true}` the runner
+sends one more frame `{"id": n}` with the next piece as its payload, an empty one at the end.
 
 While a command runs, frames about it go both ways: `{"stream": s, "do": …}` for a connection
 through a door (see `doors.py`), and `{"output": …}` for what it writes. The box's carry the
@@ -58,6 +59,14 @@ class Channel:
             self.pump(None)
         self._beside.clear()
         return self._frames.popleft()
+
+    def receive_for(self, request: int) -> Frame | None:
+        """The next frame, which belongs to `request`; None when the runner has given that up."""
+        while not self.cancelled(request):
+            if self._frames:
+                return self._frames.popleft()
+            self.pump(None)
+        return None
 
     def beside(self, request: int) -> Iterator[Frame]:
         """What has arrived about the running request; what is about an earlier one is dropped."""
