@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEPTH = 10
+"""Lists and mappings in each other; reading more of them takes time that grows with its square."""
 Place = tuple[str | int, ...]
 """Keys and indexes that lead to a part."""
 
@@ -37,20 +40,29 @@ class Document:
 def parse(text: str) -> Document:
     """Raises TextError. Anchors are refused: a few lines of them can mean gigabytes."""
     try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise TextError(_line(event.start_mark), "anchors (`*name`) are not supported")
-        root = yaml.compose(text, yaml.SafeLoader)
+        _check(text)
+        root = yaml.compose(text, LOADER)
         if root is None:
             return Document()
         lines: dict[Place, int] = {}
         _note(root, (), lines)
-        return Document(yaml.load(text, yaml.SafeLoader), lines)
+        return Document(yaml.load(text, LOADER), lines)  # noqa: S506 - it is a safe one
     except yaml.MarkedYAMLError as error:
         problem = " ".join(str(error.problem or "not YAML").split())
         raise TextError(_line(error.problem_mark), problem) from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise TextError(1, "this is not YAML") from None
+
+
+def _check(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise TextError(_line(event.start_mark), "anchors (`*name`) are not supported")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise TextError(_line(event.start_mark), "this is nested too deep")
 
 
 def _note(node: Any, place: Place, lines: dict[Place, int]) -> None:
