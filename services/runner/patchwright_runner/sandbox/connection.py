@@ -105,14 +105,13 @@ class Connection:
     async def send(self, header: dict[str, Any], payload: bytes) -> None:
         """One frame of a request that goes on; waits while the box does not take it."""
         self._write(wire.pack(header, payload))
-        try:
-            await self._input.drain()
-        except ConnectionError as error:
-            raise BoxLost(self.lost or "The sandbox is gone.") from error
+        await self._room()
 
-    def tell(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Something about the newest request, while it is running."""
-        self._write(wire.pack({**header, "beside": self._last}, payload))
+    async def tell(self, header: dict[str, Any], payload: bytes) -> None:
+        """Something about the newest request, as soon as the pipe has room for it."""
+        data = wire.pack({**header, "beside": self._last}, payload)
+        await self._room()
+        self._write(data)
 
     async def close(self) -> None:
         """Closing its input ends a box that is well."""
@@ -121,6 +120,12 @@ class Connection:
         for task in (self._reading, self._complaining):
             task.cancel()
         await asyncio.gather(self._reading, self._complaining, return_exceptions=True)
+
+    async def _room(self) -> None:
+        try:
+            await self._input.drain()
+        except ConnectionError as error:
+            raise BoxLost(self.lost or "The sandbox is gone.") from error
 
     def _write(self, data: bytes) -> None:
         if self.lost is not None:
