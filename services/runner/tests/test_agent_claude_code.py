@@ -19,7 +19,8 @@ from patchwright_runner.agent.program import DOOR_PORT, MODEL_ENVIRONMENT, NO_KE
 from patchwright_runner.sandbox.protocol import Backend
 from standin_model.scripting import issue_with_script
 
-from .claude_code_at_work import MODEL, ClaudeCodeAtWork, claude_code
+from .claude_code_at_work import ClaudeCodeAtWork, claude_code
+from .model_behind_gateway import MODEL
 from .repositories import Repository, git
 
 DEMO = Path(patchwright_local.__file__).parent / "demo_repository"

@@ -7,8 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_common.telemetry import JOB_ID, job
 from patchwright_runner.agent import AgentResult, Budget, Checkpoint, Usage
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
 from patchwright_runner.agent.program import DOOR_PORT, NO_KEY
@@ -228,6 +231,18 @@ async def test_seconds_of_all_runs_are_one_budget() -> None:
 
     assert stage.box.runs[0].timeout == 1000
     assert stage.box.runs[1].timeout < 999.95
+
+
+async def test_tool_calls_are_spans_of_their_own_length(spans: InMemorySpanExporter) -> None:
+    with job("job-1"):
+        await Stage(lines.two_turns()).work()
+
+    (run,) = [span for span in spans.get_finished_spans() if span.name == "run agent"]
+    calls = [span for span in spans.get_finished_spans() if span.name == "call tool"]
+    assert [call.status.status_code for call in calls] == [StatusCode.UNSET, StatusCode.ERROR]
+    assert {call.parent.span_id for call in calls if call.parent} == {run.context.span_id}
+    assert all(dict(call.attributes or {})[JOB_ID] == "job-1" for call in calls)
+    assert dict(run.attributes or {})["gen_ai.agent.name"] == "claude-code"
 
 
 async def test_transcript_is_fit_for_json() -> None:
