@@ -116,9 +116,11 @@ async def run_with(acting: ClaudeCodeAtWork, protected: bool, prompt: str) -> st
     if not protected:
         line = line.replace(ours, "")
         given = {name: value for name, value in given.items() if "ATTACHMENTS" not in name}
+    message = {"type": "user", "message": {"role": "user", "content": prompt}}
+    stdin = json.dumps(message).encode()
     async with acting.model.gateway().serving() as socket:
         result = await acting.box.run(
-            line, timeout=90, stdin=prompt.encode(), environment=given, doors={DOOR_PORT: socket}
+            line, timeout=90, stdin=stdin, environment=given, doors={DOOR_PORT: socket}
         )
     return result.output
 

@@ -14,12 +14,13 @@ from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.telemetry import JOB_ID, job
 from patchwright_runner.agent import AgentResult, Budget, Checkpoint, Usage
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
-from patchwright_runner.agent.program import DOOR_PORT, NO_KEY
+from patchwright_runner.agent.program import DOOR_PORT, NO_KEY, PIECE
+from patchwright_runner.agent.rules import text_of
 from patchwright_runner.sandbox.protocol import Result
 
 from . import claude_code_lines as lines
 from .agent_at_work import Watcher, issue
-from .program_in_a_script import ScriptedBox, ScriptedDoor
+from .program_in_a_script import Ran, ScriptedBox, ScriptedDoor
 
 
 class Stage:
@@ -35,6 +36,11 @@ class Stage:
 
     async def work(self, body: str = "It crashes.", **more: Any) -> AgentResult:
         return await self.agent.work(issue(body), self.box, self.watcher, **more)
+
+
+def read(run: Ran) -> str:
+    """What the program was told."""
+    return text_of(json.loads(run.stdin)["message"]["content"])
 
 
 async def fails(output: str | Result, **door: Any) -> Permanent | Retry:
@@ -63,10 +69,23 @@ async def test_prompt_comes_on_standard_input_and_the_key_not_at_all() -> None:
     await stage.work("Look at `/etc/hostname`; $(touch /tmp/x)")
     (run,) = stage.box.runs
 
-    assert b"$(touch /tmp/x)" in run.stdin
+    assert "$(touch /tmp/x)" in read(run)
     assert "touch" not in run.command
     assert run.environment["ANTHROPIC_API_KEY"] == NO_KEY
     assert list(run.doors) == [DOOR_PORT]
+
+
+async def test_prompt_that_is_too_long_for_a_commands_input_comes_from_a_file() -> None:
+    stage = Stage()
+    stage.box.parts = [Result("", 0), Result("", 0), Result(lines.two_turns(), 0)]
+    await stage.work("x" * (PIECE + 1))
+    *pieces, run = stage.box.runs
+
+    assert [len(piece.stdin) > 1 for piece in pieces] == [True, True]
+    assert len(pieces[0].stdin) == PIECE
+    assert pieces[1].command.startswith("cat >> ")
+    assert run.command.startswith("exec < ")
+    assert run.stdin == b""
 
 
 async def test_cost_is_what_the_gateway_counted() -> None:
@@ -195,7 +214,7 @@ async def test_feedback_goes_on_with_the_session_in_the_same_box() -> None:
 
     assert "--resume" not in stage.box.runs[0].command
     assert f"--resume {lines.SESSION}" in stage.box.runs[1].command
-    assert stage.box.runs[1].stdin == b"The tests fail."
+    assert read(stage.box.runs[1]) == "The tests fail."
     assert (second.summary, second.turns) == ("Mended.", 3)
     assert [turn.number for turn in stage.watcher.turns] == [1, 2, 3]
     assert len(second.transcript) == len(first.transcript) + 2
@@ -209,7 +228,7 @@ async def test_interrupted_work_begins_anew_with_a_record_of_it() -> None:
 
     assert stage.door.turns == 2
     assert "--resume" not in run.command
-    said = run.stdin.decode()
+    said = read(run)
     assert "It crashes." in said
     assert "interrupted after 2 turns" in said
     assert "- did: edit greeting.py\n- said: It is done.\n</record-" in said

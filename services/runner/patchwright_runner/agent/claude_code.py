@@ -7,6 +7,7 @@ what the gateway counted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from patchwright_runner.agent.protocol import (
     Observer,
     Task,
 )
-from patchwright_runner.agent.rules import RULES, task_text
+from patchwright_runner.agent.rules import RULES, task_blocks, text_block, text_of
 from patchwright_runner.agent.stream_json import Lines
 from patchwright_runner.agent.tally import Tally, finished, running
 from patchwright_runner.sandbox.protocol import Result, Sandbox
@@ -65,17 +66,21 @@ class ClaudeCodeAgent:
         if self._box is not sandbox or not feedback:
             self._box, self._session = sandbox, ""
         narration = Narration(resume.transcript if resume else ())
-        prompt = feedback if self._session else _prompt(task, resume, feedback)
-        narration.say(prompt)
+        prompt = [] if self._session else task_blocks(task, resume)
+        if feedback:
+            prompt.append(text_block(feedback))
+        narration.say(text_of(prompt))
         report = _Report(narration, Tally(self._door, observer, self._budget, turns))
         with running("claude-code", self._model) as current:
             await self._run(sandbox, self._door, report, prompt)
             return finished(current, report.result())
 
-    async def _run(self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: str) -> None:
+    async def _run(
+        self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: list[dict[str, Any]]
+    ) -> None:
         order = Order(
             command(self._model, rules=RULES, session=self._session),
-            stdin=prompt.encode("utf-8", "replace"),
+            stdin=_line(prompt),
             environment=environment(self._model),
             heard=report.hear,
         )
@@ -125,8 +130,10 @@ class _Report:
                 await self._tally.turn(happening.calls, transcript, box_is_busy=True)
 
 
-def _prompt(task: Task, resume: Checkpoint | None, feedback: str) -> str:
-    return "\n\n".join([task_text(task, resume), *([feedback] if feedback else [])])
+def _line(content: list[dict[str, Any]]) -> bytes:
+    """A message as the program reads it (`SDKUserMessage`), images included."""
+    message = {"type": "user", "message": {"role": "user", "content": content}}
+    return json.dumps(message).encode() + b"\n"
 
 
 def _trace(called: Called) -> None:
