@@ -37,13 +37,18 @@ class ClaudeCodeAtWork:
 
 @asynccontextmanager
 async def claude_code(
-    backend: Backend, repository: Repository, **budget: Any
+    backend: Backend, repository: Repository, *, pause_seconds: float = 3600, **budget: Any
 ) -> AsyncIterator[ClaudeCodeAtWork]:
     spec = BoxSpec("job-1", repository.bare, LIMITS, programs={IN_BOX: program()})
     async with model_behind_gateway(**budget) as model, await backend.start(spec) as box:
         assert isinstance(box, RemoteBox)
         await box.checkout(repository.base)
-        agent = ClaudeCodeAgent(open_door=model.gateway, model=MODEL, budget=model.budget)
+        agent = ClaudeCodeAgent(
+            open_door=model.gateway,
+            model=MODEL,
+            budget=model.budget,
+            pause_seconds=pause_seconds,
+        )
         yield ClaudeCodeAtWork(model, box, agent)
 
 

@@ -24,14 +24,17 @@ from .program_in_a_script import Ran, ScriptedBox, ScriptedDoor
 
 
 class Stage:
-    def __init__(self, *outputs: str | Result, **budget: Any) -> None:
+    def __init__(self, *outputs: str | Result, pause_seconds: float = 3600, **budget: Any) -> None:
         self.door = ScriptedDoor()
         self.watcher = Watcher()
         self.box = ScriptedBox(
             parts=[o if isinstance(o, Result) else Result(o, 0) for o in outputs]
         )
         self.agent = ClaudeCodeAgent(
-            open_door=self.door.open, model="claude-opus-5-5", budget=Budget(**budget)
+            open_door=self.door.open,
+            model="claude-opus-5-5",
+            budget=Budget(**budget),
+            pause_seconds=pause_seconds,
         )
 
     async def work(self, body: str = "It crashes.", **more: Any) -> AgentResult:
@@ -235,6 +238,20 @@ async def test_interrupted_work_begins_anew_with_a_record_of_it() -> None:
     assert said.endswith("And mind the docs.")
     assert [turn.number for turn in stage.watcher.turns] == [3]
     assert result.turns == 3
+
+
+async def test_long_work_pauses_between_calls_so_that_the_tree_can_be_kept() -> None:
+    rest = lines.init() + lines.said("msg_2", "It is done.") + lines.ending("It is done.")
+    stage = Stage(lines.two_turns(), rest, pause_seconds=0)
+    result = await stage.work()
+
+    first, second = stage.watcher.turns
+    assert (first.box_is_busy, first.transcript[-1]["role"]) == (False, "user")
+    assert [call.name for call in first.tool_calls] == ["Bash"]
+    assert second.tool_calls == ()
+    assert f"--resume {lines.SESSION}" in stage.box.runs[1].command
+    assert read(stage.box.runs[1]).startswith("You were interrupted for a moment")
+    assert (result.summary, result.turns) == ("It is done.", 2)
 
 
 async def test_seconds_of_all_runs_are_one_budget() -> None:
