@@ -1,7 +1,7 @@
 """The `command` agent: any program that changes a working tree, chosen by the operator.
 
-It runs in the sandbox with the repository as its working directory. The contract, which docs/agents.md
-describes for users:
+It runs in the sandbox with the repository as its working directory. The contract, which
+docs/agents.md describes for users:
 
 - The task comes on standard input and in the file that PATCHWRIGHT_TASK names, as Markdown with our
   rules; PATCHWRIGHT_TASK_JSON names its parts as JSON.
