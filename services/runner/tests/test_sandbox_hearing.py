@@ -103,7 +103,7 @@ async def test_listener_that_fails_ends_the_command(box: RemoteBox) -> None:
 async def test_program_of_this_machine_is_there_and_cannot_be_changed(
     backend: Backend, tmp_path: Path
 ) -> None:
-    program = tmp_path / "program"
+    program = tmp_path / 'a "program", with a comma'
     program.write_text("#!/bin/sh\necho it runs\n")
     program.chmod(0o755)
     spec = BoxSpec("job-1", limits=LIMITS, programs={"/opt/tools/program": program})

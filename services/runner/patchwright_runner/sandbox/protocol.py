@@ -123,7 +123,7 @@ class Sandbox(Protocol):
         `environment` is added for this command. `doors` are the only ways out: TCP ports on the
         box's loopback, each leading to a UNIX socket that the runner owns, open for this command
         alone. `heard` gets the output piece by piece while it is written; a slow one holds the
-        command back. What it raises ends the command.
+        command back. What it raises ends the command. It must not call the sandbox, which waits.
         """
         ...
 
