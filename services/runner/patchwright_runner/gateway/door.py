@@ -31,6 +31,8 @@ IDLE_SECONDS = 3600
 CLOSE_SECONDS = 5.0
 LONGEST_PATH = 100
 """Bytes; the system's limit is 107."""
+ROUNDS = 5
+"""Of the event loop: one that was just accepted becomes a connection, and then is told its end."""
 SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - not among the others
 """For what uvicorn says of broken requests: the sandbox must not be able to fill our log."""
 
@@ -61,7 +63,7 @@ async def listening(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         timeout_keep_alive=IDLE_SECONDS,
     )
     config.load()
-    state = ServerState()
+    state = Connections()
     server = await loop.create_unix_server(lambda: Connection(config, state, {}, loop), path)
     try:
         yield
@@ -73,7 +75,14 @@ async def listening(app: ASGIApp, path: Path) -> AsyncIterator[None]:
                 await server.wait_closed()
 
 
-async def _end(state: ServerState) -> None:
+class Connections(ServerState):
+    """Those that are open."""
+
+    closing = False
+
+
+async def _end(state: Connections) -> None:
+    state.closing = True
     tasks = set(state.tasks)
     for task in tasks:
         task.cancel()
@@ -81,8 +90,7 @@ async def _end(state: ServerState) -> None:
         await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
     for connection in list(state.connections):
         connection.transport.abort()
-    # The loop tells each connection in its next round that it is lost.
-    for _ in range(3):
+    for _ in range(ROUNDS):
         await asyncio.sleep(0)
 
 
@@ -92,18 +100,19 @@ class Connection(H11Protocol):
     def __init__(
         self,
         config: uvicorn.Config,
-        state: ServerState,
+        state: Connections,
         app_state: dict[str, Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, state, app_state, loop)
         self.logger = SILENT
         self.access_log = False
+        self._open = state
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
-        if len(self.connections) >= CONNECTIONS:
+        if self._open.closing or len(self.connections) >= CONNECTIONS:
             transport.abort()
             return
         super().connection_made(transport)
