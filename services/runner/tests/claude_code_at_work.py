@@ -1,63 +1,27 @@
-"""The real Claude Code in a real box, with the gateway and the scripted model behind its door."""
+"""The real Claude Code in a real box."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from pydantic import SecretStr
 
 from patchwright_common.errors import Permanent
-from patchwright_runner.agent import AgentResult, Budget
+from patchwright_runner.agent import AgentResult
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
 from patchwright_runner.agent.claude_code_program import IN_BOX, find_program
-from patchwright_runner.agent.program import Finished
-from patchwright_runner.gateway import Gateway, GatewaySettings
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec
 from patchwright_runner.sandbox.remote import RemoteBox
-from standin_model.app import create_app
-from standin_model.server import running
 
-from .agent_at_work import QUICK, Watcher, issue
+from .agent_at_work import Watcher, issue
 from .conftest import LIMITS
+from .model_behind_gateway import MODEL, ModelBehindGateway, model_behind_gateway
 from .repositories import Repository
-
-MODEL = "claude-opus-5-5"
-
-
-@dataclass
-class ModelBehindGateway:
-    """The scripted model and the way to it."""
-
-    url: str
-    key: str
-    budget: Budget
-
-    def gateway(self, *, turns: int = 0, finished: Finished | None = None) -> Gateway:
-        settings = GatewaySettings(
-            self.url, SecretStr(self.key), MODEL, budget=self.budget, turns=turns, patience=QUICK
-        )
-        return Gateway(settings, finished)
-
-    async def requests(self) -> list[dict[str, Any]]:
-        """What the model was asked."""
-        async with httpx2.AsyncClient(base_url=self.url, timeout=30) as http:
-            received: list[dict[str, Any]] = (await http.get("/_standin/requests")).json()
-            return received
-
-
-@asynccontextmanager
-async def model_behind_gateway(**budget: Any) -> AsyncIterator[ModelBehindGateway]:
-    key = f"sk-{secrets.token_hex(24)}"
-    async with running(create_app(key)) as url:
-        yield ModelBehindGateway(url, key, Budget(**budget))
 
 
 @dataclass
@@ -73,13 +37,18 @@ class ClaudeCodeAtWork:
 
 @asynccontextmanager
 async def claude_code(
-    backend: Backend, repository: Repository, **budget: Any
+    backend: Backend, repository: Repository, *, pause_seconds: float = 3600, **budget: Any
 ) -> AsyncIterator[ClaudeCodeAtWork]:
     spec = BoxSpec("job-1", repository.bare, LIMITS, programs={IN_BOX: program()})
     async with model_behind_gateway(**budget) as model, await backend.start(spec) as box:
         assert isinstance(box, RemoteBox)
         await box.checkout(repository.base)
-        agent = ClaudeCodeAgent(open_door=model.gateway, model=MODEL, budget=model.budget)
+        agent = ClaudeCodeAgent(
+            open_door=model.gateway,
+            model=MODEL,
+            budget=model.budget,
+            pause_seconds=pause_seconds,
+        )
         yield ClaudeCodeAtWork(model, box, agent)
 
 

@@ -13,13 +13,15 @@ import pytest
 import patchwright_local
 import standin_model
 from patchwright_common.errors import Overtaken, Permanent
-from patchwright_runner.agent import Checkpoint
+from patchwright_runner.agent import Checkpoint, Turn
 from patchwright_runner.agent.claude_code_program import PROTECTIONS, command, environment
 from patchwright_runner.agent.program import DOOR_PORT, MODEL_ENVIRONMENT, NO_KEY
-from patchwright_runner.sandbox.protocol import Backend
+from patchwright_runner.sandbox.protocol import Backend, Sandbox
 from standin_model.scripting import issue_with_script
 
-from .claude_code_at_work import MODEL, ClaudeCodeAtWork, claude_code
+from .agent_at_work import Watcher
+from .claude_code_at_work import ClaudeCodeAtWork, claude_code
+from .model_behind_gateway import MODEL
 from .repositories import Repository, git
 
 DEMO = Path(patchwright_local.__file__).parent / "demo_repository"
@@ -115,9 +117,11 @@ async def run_with(acting: ClaudeCodeAtWork, protected: bool, prompt: str) -> st
     if not protected:
         line = line.replace(ours, "")
         given = {name: value for name, value in given.items() if "ATTACHMENTS" not in name}
+    message = {"type": "user", "message": {"role": "user", "content": prompt}}
+    stdin = json.dumps(message).encode()
     async with acting.model.gateway().serving() as socket:
         result = await acting.box.run(
-            line, timeout=90, stdin=prompt.encode(), environment=given, doors={DOOR_PORT: socket}
+            line, timeout=90, stdin=stdin, environment=given, doors={DOOR_PORT: socket}
         )
     return result.output
 
@@ -204,6 +208,39 @@ async def test_feedback_is_heard_by_the_session_that_did_the_work(
     told = json.dumps(last["body"]["messages"])
     assert "echo one" in told
     assert "The tests fail." in told
+
+
+class Keeper(Watcher):
+    """Looks at the tree whenever it may, as whoever keeps checkpoints does."""
+
+    def __init__(self, box: Sandbox) -> None:
+        super().__init__()
+        self._box = box
+        self.trees: list[str] = []
+
+    async def turn_finished(self, turn: Turn) -> None:
+        await super().turn_finished(turn)
+        if not turn.box_is_busy:
+            self.trees.append((await self._box.run("cat count", timeout=60)).output)
+
+
+@only_bubblewrap
+async def test_tree_can_be_kept_while_the_work_goes_on(
+    backend: Backend, repository: Repository
+) -> None:
+    # The reply that the pause cuts off; a resumed session has a made-up one in its place.
+    cut_off = {"text": "Nobody waits for this.", "delay": 600}
+    steps = (
+        *({"tools": [bash("echo 0 >> count")]}, cut_off),
+        *({"tools": [bash("echo 1 >> count")]}, cut_off),
+        {"text": "Done."},
+    )
+    async with claude_code(backend, repository, pause_seconds=0) as acting:
+        acting.watcher = keeper = Keeper(acting.box)
+        result = await acting.work(issue_with_script(*steps))
+
+    assert result.summary == "Done."
+    assert keeper.trees == ["0\n", "0\n1\n", "0\n1\n"]
 
 
 @only_bubblewrap

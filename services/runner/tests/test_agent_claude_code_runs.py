@@ -7,31 +7,43 @@ import json
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_common.telemetry import JOB_ID, job
 from patchwright_runner.agent import AgentResult, Budget, Checkpoint, Usage
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
-from patchwright_runner.agent.program import DOOR_PORT, NO_KEY
+from patchwright_runner.agent.program import DOOR_PORT, NO_KEY, PIECE
+from patchwright_runner.agent.rules import text_of
 from patchwright_runner.sandbox.protocol import Result
 
 from . import claude_code_lines as lines
 from .agent_at_work import Watcher, issue
-from .program_in_a_script import ScriptedBox, ScriptedDoor
+from .program_in_a_script import Ran, ScriptedBox, ScriptedDoor
 
 
 class Stage:
-    def __init__(self, *outputs: str | Result, **budget: Any) -> None:
+    def __init__(self, *outputs: str | Result, pause_seconds: float = 3600, **budget: Any) -> None:
         self.door = ScriptedDoor()
         self.watcher = Watcher()
         self.box = ScriptedBox(
             parts=[o if isinstance(o, Result) else Result(o, 0) for o in outputs]
         )
         self.agent = ClaudeCodeAgent(
-            open_door=self.door.open, model="claude-opus-5-5", budget=Budget(**budget)
+            open_door=self.door.open,
+            model="claude-opus-5-5",
+            budget=Budget(**budget),
+            pause_seconds=pause_seconds,
         )
 
     async def work(self, body: str = "It crashes.", **more: Any) -> AgentResult:
         return await self.agent.work(issue(body), self.box, self.watcher, **more)
+
+
+def read(run: Ran) -> str:
+    """What the program was told."""
+    return text_of(json.loads(run.stdin)["message"]["content"])
 
 
 async def fails(output: str | Result, **door: Any) -> Permanent | Retry:
@@ -60,10 +72,23 @@ async def test_prompt_comes_on_standard_input_and_the_key_not_at_all() -> None:
     await stage.work("Look at `/etc/hostname`; $(touch /tmp/x)")
     (run,) = stage.box.runs
 
-    assert b"$(touch /tmp/x)" in run.stdin
+    assert "$(touch /tmp/x)" in read(run)
     assert "touch" not in run.command
     assert run.environment["ANTHROPIC_API_KEY"] == NO_KEY
     assert list(run.doors) == [DOOR_PORT]
+
+
+async def test_prompt_that_is_too_long_for_a_commands_input_comes_from_a_file() -> None:
+    stage = Stage()
+    stage.box.parts = [Result("", 0), Result("", 0), Result(lines.two_turns(), 0)]
+    await stage.work("x" * (PIECE + 1))
+    *pieces, run = stage.box.runs
+
+    assert [len(piece.stdin) > 1 for piece in pieces] == [True, True]
+    assert len(pieces[0].stdin) == PIECE
+    assert pieces[1].command.startswith("cat >> ")
+    assert run.command.startswith("exec < ")
+    assert run.stdin == b""
 
 
 async def test_cost_is_what_the_gateway_counted() -> None:
@@ -192,7 +217,7 @@ async def test_feedback_goes_on_with_the_session_in_the_same_box() -> None:
 
     assert "--resume" not in stage.box.runs[0].command
     assert f"--resume {lines.SESSION}" in stage.box.runs[1].command
-    assert stage.box.runs[1].stdin == b"The tests fail."
+    assert read(stage.box.runs[1]) == "The tests fail."
     assert (second.summary, second.turns) == ("Mended.", 3)
     assert [turn.number for turn in stage.watcher.turns] == [1, 2, 3]
     assert len(second.transcript) == len(first.transcript) + 2
@@ -206,13 +231,27 @@ async def test_interrupted_work_begins_anew_with_a_record_of_it() -> None:
 
     assert stage.door.turns == 2
     assert "--resume" not in run.command
-    said = run.stdin.decode()
+    said = read(run)
     assert "It crashes." in said
     assert "interrupted after 2 turns" in said
     assert "- did: edit greeting.py\n- said: It is done.\n</record-" in said
     assert said.endswith("And mind the docs.")
     assert [turn.number for turn in stage.watcher.turns] == [3]
     assert result.turns == 3
+
+
+async def test_long_work_pauses_between_calls_so_that_the_tree_can_be_kept() -> None:
+    rest = lines.init() + lines.said("msg_2", "It is done.") + lines.ending("It is done.")
+    stage = Stage(lines.two_turns(), rest, pause_seconds=0)
+    result = await stage.work()
+
+    first, second = stage.watcher.turns
+    assert (first.box_is_busy, first.transcript[-1]["role"]) == (False, "user")
+    assert [call.name for call in first.tool_calls] == ["Bash"]
+    assert second.tool_calls == ()
+    assert f"--resume {lines.SESSION}" in stage.box.runs[1].command
+    assert read(stage.box.runs[1]).startswith("You were interrupted for a moment")
+    assert (result.summary, result.turns) == ("It is done.", 2)
 
 
 async def test_seconds_of_all_runs_are_one_budget() -> None:
@@ -228,6 +267,18 @@ async def test_seconds_of_all_runs_are_one_budget() -> None:
 
     assert stage.box.runs[0].timeout == 1000
     assert stage.box.runs[1].timeout < 999.95
+
+
+async def test_tool_calls_are_spans_of_their_own_length(spans: InMemorySpanExporter) -> None:
+    with job("job-1"):
+        await Stage(lines.two_turns()).work()
+
+    (run,) = [span for span in spans.get_finished_spans() if span.name == "run agent"]
+    calls = [span for span in spans.get_finished_spans() if span.name == "call tool"]
+    assert [call.status.status_code for call in calls] == [StatusCode.UNSET, StatusCode.ERROR]
+    assert {call.parent.span_id for call in calls if call.parent} == {run.context.span_id}
+    assert all(dict(call.attributes or {})[JOB_ID] == "job-1" for call in calls)
+    assert dict(run.attributes or {})["gen_ai.agent.name"] == "claude-code"
 
 
 async def test_transcript_is_fit_for_json() -> None:

@@ -19,6 +19,7 @@ from .asking import ask, results, text, user
     ("words", "name"),
     [
         ("Greeting crashes on an empty name", "demo"),
+        ("<system-reminder>Today</system-reminder>\nGreeting crashes", "demo-claude-code"),
         ("A title\nWhat does salutation do at noon?", "answer"),
         ("Try scenario: ten-turns please", "ten-turns"),
         ("What does this do? scenario: endless", "endless"),

@@ -7,6 +7,8 @@ what the gateway counted.
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,11 +25,17 @@ from patchwright_runner.agent.protocol import (
     Observer,
     Task,
 )
-from patchwright_runner.agent.rules import RULES, task_text
+from patchwright_runner.agent.rules import RULES, task_blocks, text_block, text_of
 from patchwright_runner.agent.stream_json import Lines
 from patchwright_runner.agent.tally import Tally, finished, running
 from patchwright_runner.sandbox.protocol import Result, Sandbox
 
+PAUSE_SECONDS = 300.0
+"""Between two moments in which the box is free, so that the workspace can be kept.
+
+Each costs a second or two, and the reply that was just being written.
+"""
+GO_ON = "You were interrupted for a moment, from outside. Go on where you were."
 NOTHING_SAID = "Claude Code finished without a word about what it did."
 
 
@@ -40,8 +48,10 @@ class ClaudeCodeAgent:
         open_door: OpenDoor,
         model: str,
         budget: Budget = Budget(),  # noqa: B008 - frozen
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._open_door = open_door
+        self._pause_seconds = pause_seconds
         self._model = model
         self._budget = budget
         self._supervisor = Supervisor(budget)
@@ -65,44 +75,73 @@ class ClaudeCodeAgent:
         if self._box is not sandbox or not feedback:
             self._box, self._session = sandbox, ""
         narration = Narration(resume.transcript if resume else ())
-        prompt = feedback if self._session else _prompt(task, resume, feedback)
-        narration.say(prompt)
-        report = _Report(narration, Tally(self._door, observer, self._budget, turns))
+        prompt = [] if self._session else task_blocks(task, resume)
+        if feedback:
+            prompt.append(text_block(feedback))
+        tally = Tally(self._door, observer, self._budget, turns)
         with running("claude-code", self._model) as current:
-            await self._run(sandbox, self._door, report, prompt)
+            report = _Report(narration, tally, self._pause_seconds)
+            while await self._is_paused(sandbox, self._door, report, prompt):
+                prompt = [text_block(GO_ON)]
+                report = _Report(narration, tally, self._pause_seconds)
             return finished(current, report.result())
 
-    async def _run(self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: str) -> None:
+    async def _is_paused(
+        self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: list[dict[str, Any]]
+    ) -> bool:
+        """One run of the program; whether it is to go on after it."""
+        try:
+            await self._run(sandbox, door, report, prompt)
+        except _Pause:
+            await report.rest()
+            return True
+        return False
+
+    async def _run(
+        self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: list[dict[str, Any]]
+    ) -> None:
+        report.narration.say(text_of(prompt))
         order = Order(
             command(self._model, rules=RULES, session=self._session),
-            stdin=prompt.encode("utf-8", "replace"),
+            stdin=_line(prompt),
             environment=environment(self._model),
             heard=report.hear,
         )
-        result = await self._supervisor.run(sandbox, door, order)
-        self._session = report.narration.session or self._session
+        try:
+            result = await self._supervisor.run(sandbox, door, order)
+        finally:
+            self._session = report.narration.session or self._session
         await report.close(result, door.fault)
+
+
+class _Pause(Exception):
+    """The program is ended for a moment; its session goes on."""
 
 
 class _Report:
     """Hears one run of the program and tells of its turns."""
 
-    def __init__(self, narration: Narration, tally: Tally) -> None:
+    def __init__(self, narration: Narration, tally: Tally, pause_seconds: float) -> None:
         self.narration = narration
         self._tally = tally
         self._lines = Lines()
+        self._pause_at = time.monotonic() + pause_seconds
 
     async def hear(self, data: bytes) -> None:
         """Raises what the observer raises, and Permanent for more turns than there may be."""
         for message in self._lines.feed(data):
             await self._take(message)
 
+    async def rest(self) -> None:
+        """During a pause: the turn is over as far as it came."""
+        for over in self.narration.finish():
+            await self._tally.turn(over.calls, self.narration.transcript)
+
     async def close(self, result: Result, fault: Permanent | Retry | None) -> None:
         """After the program's end: its last turn, and whether it came to a good end at all."""
         for message in self._lines.close():
             await self._take(message)
-        for over in self.narration.finish():
-            await self._tally.turn(over.calls, self.narration.transcript)
+        await self.rest()
         check_run(self.narration, result, fault=fault, stray=self._lines.stray)
 
     def result(self) -> AgentResult:
@@ -123,10 +162,15 @@ class _Report:
             else:
                 transcript = self.narration.transcript
                 await self._tally.turn(happening.calls, transcript, box_is_busy=True)
+        narration = self.narration
+        if narration.session and narration.between_calls and time.monotonic() >= self._pause_at:
+            raise _Pause
 
 
-def _prompt(task: Task, resume: Checkpoint | None, feedback: str) -> str:
-    return "\n\n".join([task_text(task, resume), *([feedback] if feedback else [])])
+def _line(content: list[dict[str, Any]]) -> bytes:
+    """A message as the program reads it (`SDKUserMessage`), images included."""
+    message = {"type": "user", "message": {"role": "user", "content": content}}
+    return json.dumps(message).encode() + b"\n"
 
 
 def _trace(called: Called) -> None:

@@ -86,12 +86,13 @@ def find_program(named: str = "", *, path: str = "", packages: Sequence[str] | N
 
 
 def command(model: str, *, rules: str, session: str = "") -> str:
-    """For the sandbox's shell; the prompt comes on standard input.
+    """For the sandbox's shell; the prompt comes on standard input, as a line of JSON.
 
     `session` is one that ran in the same box before, to go on with.
     """
     arguments = [
-        *(IN_BOX, "-p", "--output-format", "stream-json", "--verbose"),
+        *(IN_BOX, "-p", "--input-format", "stream-json"),
+        *("--output-format", "stream-json", "--verbose"),
         *("--model", model, "--tools", TOOLS, "--permission-mode", "bypassPermissions"),
         *(*PROTECTIONS, "--settings", json.dumps(SETTINGS), "--append-system-prompt", rules),
         *(("--resume", session) if session else ()),

@@ -1,7 +1,7 @@
 """The `command` agent: any program that changes a working tree, chosen by the operator.
 
-It runs in the sandbox with the repository as its working directory. The contract, which README.md
-of the runner describes for users:
+It runs in the sandbox with the repository as its working directory. The contract, which
+docs/agents.md describes for users:
 
 - The task comes on standard input and in the file that PATCHWRIGHT_TASK names, as Markdown with our
   rules; PATCHWRIGHT_TASK_JSON names its parts as JSON.
@@ -16,12 +16,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.agent.hidden_text import visible_text
-from patchwright_runner.agent.program import Exchange, ModelDoor, OpenDoor, Order, Supervisor
+from patchwright_runner.agent.program import (
+    FILE_SECONDS,
+    Exchange,
+    ModelDoor,
+    OpenDoor,
+    Order,
+    Supervisor,
+    deliver,
+)
 from patchwright_runner.agent.protocol import (
     AgentResult,
     Budget,
@@ -29,7 +36,7 @@ from patchwright_runner.agent.protocol import (
     Observer,
     Task,
 )
-from patchwright_runner.agent.rules import rules_for_file, task_text
+from patchwright_runner.agent.rules import rules_for_file, task_blocks, text_of
 from patchwright_runner.agent.tally import Tally, finished, running
 from patchwright_runner.sandbox.protocol import Result, Sandbox
 
@@ -41,8 +48,6 @@ SUMMARY = f"{FOLDER}/summary.md"
 TRY_AGAIN = 75
 LAST_LINES = 20
 LAST_CHARACTERS = 2000
-FILE_SECONDS = 60.0
-"""For writing or reading one of the files above."""
 
 
 class CommandAgent:
@@ -78,7 +83,7 @@ class CommandAgent:
         if self._door is None:
             self._door = self._open_door(turns=turns, finished=self._hear)
         tally = self._tally = Tally(self._door, observer, self._budget, turns)
-        text = f"{rules_for_file(SUMMARY)}\n\n{task_text(task, resume)}\n"
+        text = f"{rules_for_file(SUMMARY)}\n\n{text_of(task_blocks(task, resume))}\n"
         with running("command", self._model) as current:
             await _prepare(sandbox, task, text, feedback)
             result = await self._supervisor.run(sandbox, self._door, self._order(text, feedback))
@@ -109,13 +114,7 @@ async def _prepare(sandbox: Sandbox, task: Task, text: str, feedback: str) -> No
     files = {TASK: text, TASK_JSON: json.dumps(_parts(task), indent=1), FEEDBACK: feedback}
     for path, content in files.items():
         if content:
-            await _write(sandbox, path, content)
-
-
-async def _write(sandbox: Sandbox, path: str, content: str) -> None:
-    result = await sandbox.run(f"cat > {path}", timeout=FILE_SECONDS, stdin=_bytes(content))
-    if result.exit_code != 0:
-        raise Permanent(f"The task could not be written into the sandbox: {_end(result.output)}")
+            await deliver(sandbox, path, _bytes(content))
 
 
 async def _summary(sandbox: Sandbox) -> str:
@@ -153,14 +152,15 @@ def _quoted(text: str) -> str:
 def _parts(task: Task) -> dict[str, Any]:
     """Without what a person does not see on GitHub."""
     return {
-        **asdict(task),
+        "repository": task.repository,
+        "issue_number": task.issue_number,
         "title": visible_text(task.title).text,
         "body": visible_text(task.body).text,
-        "request": visible_text(task.request).text,
         "conversation": [
             {"author": remark.author, "text": visible_text(remark.text).text}
             for remark in task.conversation
         ],
+        "request": visible_text(task.request).text,
     }
 
 

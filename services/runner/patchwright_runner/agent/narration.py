@@ -118,6 +118,12 @@ class Narration:
         self._append("user", [{"type": "text", "text": self._kept(text)}])
 
     @property
+    def between_calls(self) -> bool:
+        """The reply's calls so far are done, and it has not ended with a text."""
+        reply = self._reply
+        return self.ending is None and bool(reply and reply.calls and not reply.started)
+
+    @property
     def never_allowed(self) -> tuple[str, ...]:
         """Tools that were denied and did not work a single time."""
         denied = self.ending.denied if self.ending else ()

@@ -7,20 +7,27 @@ address on its own loopback and a word in the key's place.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from patchwright_common.errors import Permanent, Retry
+from patchwright_runner.agent.hidden_text import one_line
 from patchwright_runner.agent.limits import out_of_time
 from patchwright_runner.agent.protocol import Budget, Usage
 from patchwright_runner.sandbox.protocol import Result, Sandbox
 
 DOOR_PORT = 41707
 NO_KEY = "the-gateway-adds-the-key"
+PIECE = 512 * 1024
+"""A command and its input hold at most twice that."""
+FILE_SECONDS = 60.0
+"""For writing or reading one file in the box."""
+INPUT = "/tmp/patchwright-input"  # noqa: S108 - in the sandbox
 MODEL_ENVIRONMENT: Mapping[str, str] = {
     "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{DOOR_PORT}",
     "ANTHROPIC_API_KEY": NO_KEY,
@@ -88,6 +95,18 @@ class OpenDoor(Protocol):
         ...
 
 
+async def deliver(sandbox: Sandbox, path: str, data: bytes) -> None:
+    """Write a file in the box, in pieces that fit into a command's input."""
+    for at in range(0, max(len(data), 1), PIECE):
+        sign = ">>" if at else ">"
+        command = f"cat {sign} {shlex.quote(path)}"
+        piece = data[at : at + PIECE]
+        result = await sandbox.run(command, timeout=FILE_SECONDS, stdin=piece)
+        if result.exit_code != 0:
+            said = one_line(result.output, 200)
+            raise Permanent(f"The task could not be written into the sandbox: {said}")
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to run, and what it gets."""
@@ -111,6 +130,7 @@ class Supervisor:
         if left <= 0:
             raise out_of_time(self._budget)
         began = time.monotonic()
+        order = await _fitting(sandbox, order)
         try:
             async with door.serving() as socket:
                 result = await _until_stopped(
@@ -131,6 +151,14 @@ class Supervisor:
         if result.timed_out:
             raise out_of_time(self._budget)
         return result
+
+
+async def _fitting(sandbox: Sandbox, order: Order) -> Order:
+    """What does not fit into a command's input comes from a file."""
+    if len(order.stdin) <= PIECE:
+        return order
+    await deliver(sandbox, INPUT, order.stdin)
+    return replace(order, command=f"exec < {INPUT}\n{order.command}", stdin=b"")
 
 
 async def _until_stopped(door: ModelDoor, running: Awaitable[Result]) -> Result:
