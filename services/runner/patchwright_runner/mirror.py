@@ -64,10 +64,10 @@ class Mirror:
         self._lean = frozenset(name.lower() for name in lean)
 
     @asynccontextmanager
-    async def held(self, repository_id: int) -> AsyncIterator[None]:
+    async def held(self, repository_id: int | str) -> AsyncIterator[None]:
         """Keep this repository's mirror from being removed, from before its fetch to the end."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(repository_id)
+        path = self.path(repository_id)
         async with locked(path.with_suffix(".use"), shared=True):
             try:
                 yield
@@ -76,7 +76,7 @@ class Mirror:
 
     async def fetch(
         self,
-        repository_id: int,
+        repository_id: int | str,
         clone_url: str,
         token: str | None,
         *,
@@ -84,6 +84,8 @@ class Mirror:
         timeout: float = 600.0,
     ) -> Path:
         """The bare repository, with commit `sha` and its history in it.
+
+        What was fetched with one repository's token lies under that repository's id alone.
 
         Goes to the network only when it must. Raises Retry for what time may cure and
         Permanent with a sentence for the maintainer; neither shows the token.
@@ -95,9 +97,9 @@ class Mirror:
         except TimeoutError as error:
             raise Retry(f"Fetching the repository took over {timeout:.0f} s.") from error
 
-    async def _fetch(self, repository_id: int, url: str, token: str | None, sha: str) -> Path:
+    async def _fetch(self, repository_id: int | str, url: str, token: str | None, sha: str) -> Path:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(repository_id)
+        path = self.path(repository_id)
         async with locked(path.with_suffix(".lock")) as lock:
             await _prepare(path)
             if not await is_kept(path, sha):
@@ -110,7 +112,8 @@ class Mirror:
             _touch(path / BASES / sha)
             return path
 
-    def _path(self, repository_id: int) -> Path:
+    def path(self, repository_id: int | str) -> Path:
+        """Where the mirror lies, fetched or not."""
         return self._root / f"{repository_id}.git"
 
     def _make_room(self) -> None:
