@@ -55,6 +55,7 @@ SET_UP_FILES = (
 """Names, in any folder, of the files that set-up commands usually read."""
 ENTRY_BYTES = 1024**3
 """The most that one environment may weigh; a box's workspace and home hold little more."""
+_SUBMODULE = "160000"
 _PIECE = 1 << 20
 _DRAFT_SECONDS = 3600.0
 """After this a file that is being written was left by a runner that died."""
@@ -95,7 +96,7 @@ class Recipe:
     """The backend and its programs, such as the image's digest."""
     commands: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
-    """Set-up files of the base tree: path and blob id, sorted."""
+    """Set-up files and submodules of the base tree: path and object id, sorted."""
 
     @property
     def digest(self) -> str:
@@ -121,8 +122,9 @@ async def recipe(
     for row in filter(None, listed.split(b"\0")):
         about, _, name = row.partition(b"\t")
         path = os.fsdecode(name)
-        if any(_matches(path, pattern) for pattern in files):
-            found[path] = about.decode().split(" ")[2]
+        mode, _, identity = about.decode().split(" ")
+        if mode == _SUBMODULE or any(_matches(path, pattern) for pattern in files):
+            found[path] = identity
     return Recipe(repository_id, made_by, tuple(commands), tuple(sorted(found.items())))
 
 

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -62,12 +62,17 @@ class Mirror:
         self._environment = dict(environment or {})
         self._disk_bytes = disk_bytes
         self._lean = frozenset(name.lower() for name in lean)
+        self._sizes: dict[Path, int] = {}
+
+    def path(self, repository_id: int | str) -> Path:
+        """Where the mirror lies, fetched or not."""
+        return self._root / f"{repository_id}.git"
 
     @asynccontextmanager
-    async def held(self, repository_id: int) -> AsyncIterator[None]:
+    async def held(self, repository_id: int | str) -> AsyncIterator[None]:
         """Keep this repository's mirror from being removed, from before its fetch to the end."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(repository_id)
+        path = self.path(repository_id)
         async with locked(path.with_suffix(".use"), shared=True):
             try:
                 yield
@@ -76,7 +81,7 @@ class Mirror:
 
     async def fetch(
         self,
-        repository_id: int,
+        repository_id: int | str,
         clone_url: str,
         token: str | None,
         *,
@@ -84,6 +89,8 @@ class Mirror:
         timeout: float = 600.0,
     ) -> Path:
         """The bare repository, with commit `sha` and its history in it.
+
+        What was fetched with one repository's token lies under that repository's id alone.
 
         Goes to the network only when it must. Raises Retry for what time may cure and
         Permanent with a sentence for the maintainer; neither shows the token.
@@ -95,9 +102,9 @@ class Mirror:
         except TimeoutError as error:
             raise Retry(f"Fetching the repository took over {timeout:.0f} s.") from error
 
-    async def _fetch(self, repository_id: int, url: str, token: str | None, sha: str) -> Path:
+    async def _fetch(self, repository_id: int | str, url: str, token: str | None, sha: str) -> Path:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(repository_id)
+        path = self.path(repository_id)
         async with locked(path.with_suffix(".lock")) as lock:
             await _prepare(path)
             if not await is_kept(path, sha):
@@ -105,30 +112,35 @@ class Mirror:
                 secret = None if token is None else SecretStr(token)
                 origin = Origin(url, secret, self._environment, lean)
                 await _fetched(origin, path, sha, lock)
-                await asyncio.to_thread(self._make_room)
+                await asyncio.to_thread(self._make_room, path)
             _touch(path)
             _touch(path / BASES / sha)
             return path
 
-    def _path(self, repository_id: int) -> Path:
-        return self._root / f"{repository_id}.git"
-
-    def _make_room(self) -> None:
-        """Of mirrors that nobody holds or fetches, which the caller's own is not."""
+    def _make_room(self, fetched: Path) -> None:
+        """Of mirrors that nobody holds or fetches, which `fetched` is not."""
         if self._disk_bytes is None:
             return
         for abandoned in self._root.glob("*.git.old-*"):
             shutil.rmtree(abandoned, ignore_errors=True)
-        kept = [
-            Kept(path, size_of(path), path.stat().st_mtime) for path in self._root.glob("*.git")
-        ]
+        self._sizes.pop(fetched, None)
+        kept = list(self._kept())
         removed = make_room(kept, self._disk_bytes, _remove)
         left = sum(one.size for one in kept) - sum(one.size for one in removed)
         for one in removed:
+            self._sizes.pop(one.path, None)
             log.info("removed the mirror %s (%d MB)", one.path.name, one.size // 1_000_000)
         if left > self._disk_bytes:
             now, wanted = left // 1_000_000, self._disk_bytes // 1_000_000
             log.warning("the mirrors in use take %d MB: more than the %d MB allowed", now, wanted)
+
+    def _kept(self) -> Iterator[Kept]:
+        """Each is looked through once for each fetch: it may hold many thousands of files."""
+        for path in self._root.glob("*.git"):
+            with contextlib.suppress(FileNotFoundError):
+                size = self._sizes.get(path) or size_of(path)
+                self._sizes[path] = size
+                yield Kept(path, size, path.stat().st_mtime)
 
 
 async def _fetched(origin: Origin, path: Path, sha: str, lock: int) -> None:

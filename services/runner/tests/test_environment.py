@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from patchwright_runner.environment import EnvironmentCache, Recipe, recipe
+from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.inside import packing
 from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, BoxLost, BoxSpec, Sandbox, ToolError
@@ -339,3 +340,15 @@ async def test_recipe_names_the_set_up_files_of_the_base(repository: Repository)
     assert (await made(related)).digest != first.digest
     named = await made(related, "folder/*.txt", "tool.sh")
     assert [path for path, _ in named.files] == ["folder/inner.txt", "tool.sh"]
+
+
+async def test_backend_is_the_same_until_its_programs_change(backend: Backend) -> None:
+    identity = await backend.identity()
+    assert identity.startswith(backend.name)
+    assert await backend.identity() == identity
+    assert await Pool(backend, size=0).identity() == identity
+
+
+async def test_image_that_is_missing_makes_no_environments() -> None:
+    with pytest.raises(BoxLost):
+        await DockerBackend("test", DockerSettings(image="patchwright-none:0")).identity()

@@ -8,6 +8,7 @@ libraries and certificates is there.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import shutil
@@ -46,6 +47,17 @@ _CONFIGURATION = (
     "/etc/ssl/openssl.cnf",
 )
 """What programs need of /etc; never the host's accounts, keys or addresses."""
+
+_PROGRAMS = (
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local/bin",
+    "/usr/local/lib",
+    "/usr/lib/os-release",
+    "/var/lib/dpkg/status",
+    "/var/lib/rpm",
+)
+"""Changed by whoever installs something: the package managers' records, for an upgrade in place."""
 
 _FILES = {
     "/etc/passwd": (
@@ -90,6 +102,12 @@ class BubblewrapBackend:
         except (BoxLost, OSError, TimeoutError) as error:
             return Availability(False, f"bubblewrap does not work here: {error}")
         return Availability(True, f"bubblewrap, {self._how_limited()}")
+
+    async def identity(self) -> str:
+        """When this machine's programs last changed: a box sees them all."""
+        known = [path for name in _PROGRAMS if (path := Path(name)).exists()]
+        changed = [(str(path), path.stat().st_mtime_ns) for path in known]
+        return f"bubblewrap {hashlib.sha256(repr(changed).encode()).hexdigest()}"
 
     def _how_limited(self) -> str:
         if self._groups is not None:

@@ -77,6 +77,17 @@ class DockerBackend:
             return Availability(False, reason)
         return Availability(True, f"Docker {version.strip()}, image {self._settings.image}")
 
+    async def identity(self) -> str:
+        """The image's own id: a tag may be moved. Raises BoxLost without an engine."""
+        image = self._settings.image
+        try:
+            code, said = await self._docker("image", "inspect", "--format", "{{.Id}}", image)
+        except TimeoutError as error:
+            raise BoxLost(f"Docker did not answer within {_PROBE_SECONDS:.0f} s") from error
+        if code != 0:
+            raise BoxLost(f"Docker does not know the image {image}: {_last_line(said)}")
+        return f"docker {said.strip()} {self._settings.runtime or ''}".strip()
+
     async def start(self, spec: BoxSpec) -> RemoteBox:
         """A container in about 0.3 s."""
         name = f"patchwright-{secrets.token_hex(8)}"

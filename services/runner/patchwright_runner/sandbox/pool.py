@@ -59,6 +59,10 @@ class Pool:
         """As the backend says."""
         return await self._backend.available()
 
+    async def identity(self) -> str:
+        """The backend's own."""
+        return await self._backend.identity()
+
     async def sweep(self) -> int:
         """What an earlier crash left, boxes that had been waiting too."""
         return await self._backend.sweep()

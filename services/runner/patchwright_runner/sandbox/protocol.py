@@ -199,6 +199,10 @@ class Backend(Protocol):
         """Never raises; answers within seconds."""
         ...
 
+    async def identity(self) -> str:
+        """Changes with the programs that boxes hold; what was made by others may not run here."""
+        ...
+
     async def start(self, spec: BoxSpec) -> Sandbox:
         """A box ready for its first call. Raises BoxLost when it does not come up."""
         ...

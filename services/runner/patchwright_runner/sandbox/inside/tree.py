@@ -87,9 +87,9 @@ def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]
         environment = _private_repository(git, scratch, workspace)
         tree = _base_tree(git, base, environment)
         kept = set(tree) | _added_by_agent(git, workspace, environment)
-        walk = _Walk(git, workspace, kept, environment)
-        present = walk.files()
         links = {path for path, blob in tree.items() if blob.mode == "160000"}
+        walk = _Walk(git, workspace, kept, links, environment)
+        present = walk.files()
         for path in sorted(set(tree) - set(present)):
             if path not in links or not os.path.isdir(os.path.join(workspace, path)):
                 yield Changed(path, None)
@@ -154,11 +154,17 @@ class _Walk:
     """Lists files level by level, so that git is asked once a level what is ignored."""
 
     def __init__(
-        self, git: Git, workspace: str, kept: set[str], environment: dict[str, str]
+        self,
+        git: Git,
+        workspace: str,
+        kept: set[str],
+        links: set[str],
+        environment: dict[str, str],
     ) -> None:
         self._git = git
         self._workspace = workspace
         self._kept = kept
+        self._links = links
         self._folders = {parent for path in kept for parent in _parents(path)}
         self._environment = environment
 
@@ -175,7 +181,8 @@ class _Walk:
                 if path in ignored:
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    level.append(_not_too_deep(path) + "/")
+                    if path not in self._links:  # what lies in there is another repository's
+                        level.append(_not_too_deep(path) + "/")
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                     found[path] = entry.stat(follow_symlinks=False)
         return found
