@@ -21,7 +21,7 @@ def runner_id() -> str:
 @pytest.fixture(params=sorted(BACKENDS))
 async def backend(request: pytest.FixtureRequest, runner_id: str) -> Backend:
     """Each backend in turn."""
-    return await working(BACKENDS[request.param](runner_id))
+    return await working(request.param, BACKENDS[request.param](runner_id))
 
 
 @pytest.fixture

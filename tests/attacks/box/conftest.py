@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 async def backend(request: pytest.FixtureRequest) -> Backend:
-    return await working(_backends()[request.param](unused_runner_id()))
+    return await working(request.param, _backends()[request.param](unused_runner_id()))
 
 
 @pytest.fixture
@@ -66,9 +66,19 @@ async def box(backend: Backend, limits: object) -> AsyncIterator[RemoteBox]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """Made once, because that takes a dozen runs of git."""
+    return Repository.create(tmp_path_factory.mktemp("template") / "origin")
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository.create(tmp_path / "origin")
+def repository(template: Repository, tmp_path: Path) -> Repository:
+    """The test's own copy."""
+    path, bare = tmp_path / template.path.name, tmp_path / template.bare.name
+    shutil.copytree(template.path, path, symlinks=True)
+    shutil.copytree(template.bare, bare)
+    return Repository(path, bare, template.base)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.docker import DockerBackend
-from patchwright_runner.sandbox.protocol import Backend, Limits
+from patchwright_runner.sandbox.protocol import Availability, Backend, Limits
 
 MIB = 1024**2
 LIMITS = Limits(
@@ -35,11 +35,16 @@ def unused_runner_id() -> str:
     return f"test-{secrets.token_hex(4)}"
 
 
-async def working(backend: Backend) -> Backend:
+_known: dict[str, Availability] = {}
+"""Asked once, because bubblewrap starts a box for the answer."""
+
+
+async def working(name: str, backend: Backend) -> Backend:
     """The backend; absent it is skipped, but a failure where CI promised it."""
-    availability = await backend.available()
-    if not availability.ok and os.environ.get("CI") == "true":
-        pytest.fail(f"{backend.name}: {availability.detail}")
-    if not availability.ok:
-        pytest.skip(f"{backend.name}: {availability.detail}")
+    if name not in _known:
+        _known[name] = await backend.available()
+    if not _known[name].ok and os.environ.get("CI") == "true":
+        pytest.fail(f"{name}: {_known[name].detail}")
+    if not _known[name].ok:
+        pytest.skip(f"{name}: {_known[name].detail}")
     return backend
