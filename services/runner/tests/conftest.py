@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.boxes import BACKENDS, LIMITS, unused_runner_id, working
+from harness.boxes import BACKENDS, LIMITS, checked_out, unused_runner_id, working
 from harness.repositories import Repository
-from patchwright_runner.sandbox.protocol import Backend, BoxSpec
+from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Sandbox
 from patchwright_runner.sandbox.remote import RemoteBox
 
 
@@ -36,9 +36,6 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[RemoteBox]:
-    """A box whose workspace is checked out at the repository's first commit."""
-    spec = BoxSpec("job-1", mirror=repository.bare, limits=LIMITS)
-    async with await backend.start(spec) as started:
-        await started.checkout(repository.base)
+async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[Sandbox]:
+    async with checked_out(backend, repository) as started:
         yield started

@@ -217,7 +217,8 @@ if libc.personality(0x0040000) != -1:  # ADDR_NO_RANDOMIZE
         python("""
 import fcntl, pty
 master, slave = pty.openpty()
-os.setsid() if os.getpid() != os.getsid(0) else None
+if os.getsid(0) != os.getpid():
+    os.setsid()
 fcntl.ioctl(slave, 0x540E, 0)
 fcntl.ioctl(slave, 0x5412, b"x")
 worked()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import pytest
 
+from harness.repositories import Repository
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.docker import DockerBackend
-from patchwright_runner.sandbox.protocol import Availability, Backend, Limits
+from patchwright_runner.sandbox.protocol import Availability, Backend, BoxSpec, Limits, Sandbox
 
 MIB = 1024**2
 LIMITS = Limits(
@@ -33,6 +35,15 @@ BACKENDS: Mapping[str, Callable[[str], Backend]] = {
 def unused_runner_id() -> str:
     """A runner's name that no other test has, so that sweeps touch nobody else's boxes."""
     return f"test-{secrets.token_hex(4)}"
+
+
+@asynccontextmanager
+async def checked_out(backend: Backend, repository: Repository) -> AsyncIterator[Sandbox]:
+    """A box whose workspace is at the repository's first commit."""
+    spec = BoxSpec("job-1", mirror=repository.bare, limits=LIMITS)
+    async with await backend.start(spec) as started:
+        await started.checkout(repository.base)
+        yield started
 
 
 _known: dict[str, Availability] = {}
