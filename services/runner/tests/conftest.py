@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.boxes import BACKENDS, LIMITS, unused_runner_id, working
+from harness.boxes import BACKENDS, LIMITS, checked_out, unused_runner_id, working
 from harness.repositories import Repository
 from patchwright_common.bus import Bus
-from patchwright_runner.sandbox.protocol import Backend, BoxSpec
+from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Sandbox
 from patchwright_runner.sandbox.remote import RemoteBox
 
 from .runner_at_work import Bench, at_work
@@ -24,7 +24,7 @@ def runner_id() -> str:
 @pytest.fixture(params=sorted(BACKENDS))
 async def backend(request: pytest.FixtureRequest, runner_id: str) -> Backend:
     """Each backend in turn."""
-    return await working(BACKENDS[request.param](runner_id))
+    return await working(request.param, BACKENDS[request.param](runner_id))
 
 
 @pytest.fixture
@@ -39,11 +39,8 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[RemoteBox]:
-    """A box whose workspace is checked out at the repository's first commit."""
-    spec = BoxSpec("job-1", mirror=repository.bare, limits=LIMITS)
-    async with await backend.start(spec) as started:
-        await started.checkout(repository.base)
+async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[Sandbox]:
+    async with checked_out(backend, repository) as started:
         yield started
 
 

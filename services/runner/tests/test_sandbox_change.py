@@ -208,6 +208,14 @@ async def test_fifo_instead_of_an_ignore_file_does_not_hang_the_collector(
     assert set(await _collect(worktree, repository)) == {".gitignore", "d/a"}
 
 
+async def test_agent_that_takes_the_collectors_place_fails_its_job_for_good(
+    worktree: RemoteBox, repository: Repository
+) -> None:
+    await _do(worktree, "echo x > a; chmod 000 /run/patchwright")
+    with pytest.raises(Permanent, match="Permission denied"):
+        await _collect(worktree, repository)
+
+
 async def test_too_many_files_are_refused(worktree: RemoteBox, repository: Repository) -> None:
     await _do(worktree, "touch $(seq 60)")
     with pytest.raises(Permanent, match="more than 50 files"):

@@ -1,4 +1,7 @@
-"""Commands in a box, and who they are. `tests/attacks/box` has the limits."""
+"""The contract of a box, part one: commands, and who they are.
+
+What they cannot reach or use up is in `tests/attacks/box`.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,15 @@ async def test_cancelled_call_ends_its_command(box: RemoteBox) -> None:
     began = time.monotonic()
     assert await _processes(box) == 1
     assert time.monotonic() - began < 5
+
+
+async def test_call_cancelled_at_once_does_not_block_the_next(box: RemoteBox) -> None:
+    call = asyncio.create_task(box.run("sleep 600", timeout=600))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await box.run("echo next", timeout=10)).output == "next\n"
 
 
 async def test_calls_made_at_once_are_all_answered(box: RemoteBox) -> None:

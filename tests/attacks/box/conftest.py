@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.boxes import BACKENDS, LIMITS, unused_runner_id, working
+from harness.boxes import BACKENDS, LIMITS, checked_out, unused_runner_id, working
 from harness.repositories import Repository
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
-from patchwright_runner.sandbox.protocol import Backend, BoxSpec
+from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Sandbox
 from patchwright_runner.sandbox.remote import RemoteBox
 
 from .scene import scene
@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 async def backend(request: pytest.FixtureRequest) -> Backend:
-    return await working(_backends()[request.param](unused_runner_id()))
+    return await working(request.param, _backends()[request.param](unused_runner_id()))
 
 
 @pytest.fixture
@@ -66,17 +66,24 @@ async def box(backend: Backend, limits: object) -> AsyncIterator[RemoteBox]:
         yield started
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository.create(tmp_path / "origin")
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """Made once, because that takes a dozen runs of git."""
+    return Repository.create(tmp_path_factory.mktemp("template") / "origin")
 
 
 @pytest.fixture
-async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[RemoteBox]:
-    """A box whose workspace is checked out at the repository's first commit."""
-    spec = BoxSpec("job-1", mirror=repository.bare, limits=LIMITS)
-    async with await backend.start(spec) as started:
-        await started.checkout(repository.base)
+def repository(template: Repository, tmp_path: Path) -> Repository:
+    """The test's own copy."""
+    path, bare = tmp_path / template.path.name, tmp_path / template.bare.name
+    shutil.copytree(template.path, path, symlinks=True)
+    shutil.copytree(template.bare, bare)
+    return Repository(path, bare, template.base)
+
+
+@pytest.fixture
+async def worktree(backend: Backend, repository: Repository) -> AsyncIterator[Sandbox]:
+    async with checked_out(backend, repository) as started:
         yield started
 
 

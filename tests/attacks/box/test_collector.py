@@ -25,6 +25,12 @@ printf '#!/bin/sh\\ntouch %s/ran\\n' "$TOP" > $TOP/program; chmod +x $TOP/progra
 """
 
 
+_PARTIAL = """
+git config core.repositoryFormatVersion 1; git config extensions.partialClone evil
+git config remote.evil.url "ext::$TOP/program"; git config protocol.ext.allow always
+git config remote.evil.promisor true"""
+"""A clone that says it is partial: git asks its remote for what is missing."""
+
 _AUTHOR = {
     f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }
@@ -90,12 +96,19 @@ TRAPS = (
     Trap(
         "objects fetched by need",
         _OWN_REPOSITORY,
-        """
-        git config core.repositoryFormatVersion 1; git config extensions.partialClone evil
-        git config remote.evil.url "ext::$TOP/program"; git config protocol.ext.allow always
-        git config remote.evil.promisor true
+        f"""{_PARTIAL}
         git update-index --add --cacheinfo 100644,$(printf %040d 1),missing""",
         sprung="git diff --cached",
+    ),
+    Trap(
+        "folder of a sparse index fetched by need",
+        _OWN_REPOSITORY,
+        f"""
+        mkdir sparse; touch sparse/file; git add sparse; git commit --quiet --message x
+        git sparse-checkout init --cone --sparse-index; git sparse-checkout set folder
+        tree=$(git rev-parse HEAD:sparse); rm -f .git/objects/${{tree:0:2}}/${{tree:2}}
+        {_PARTIAL}""",
+        sprung="git ls-files",
     ),
     Trap(
         "included configuration",

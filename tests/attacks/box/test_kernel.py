@@ -36,7 +36,7 @@ with subprocess.Popen(["su"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) 
             break
         if status["Name"].strip() == "su" and status["State"].startswith("S"):
             break
-    su.stdin.close()
+    os._exit(0)  # su takes its time to refuse
 """),
         alone=ROOT,
     ),
@@ -217,7 +217,8 @@ if libc.personality(0x0040000) != -1:  # ADDR_NO_RANDOMIZE
         python("""
 import fcntl, pty
 master, slave = pty.openpty()
-os.setsid() if os.getpid() != os.getsid(0) else None
+if os.getsid(0) != os.getpid():
+    os.setsid()
 fcntl.ioctl(slave, 0x540E, 0)
 fcntl.ioctl(slave, 0x5412, b"x")
 worked()

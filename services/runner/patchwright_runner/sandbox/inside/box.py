@@ -89,7 +89,9 @@ class Box:
             except tree.GitFailed as error:
                 self._fail(header, "git", str(error))
             except OSError as error:
-                self._fail(header, "tool", f"{error.filename or 'The box'}: {error.strerror}.")
+                # The agent can repeat a call of a tool; what it did to the tree is final.
+                kind = "tool" if header["op"] in ("run", "edit") else "git"
+                self._fail(header, kind, f"{error.filename or 'The box'}: {error.strerror}.")
             else:
                 self._channel.send({"id": header["id"], "result": result}, payload)
 
