@@ -115,6 +115,7 @@ def test_text_made_to_be_slow_is_searched_in_no_time(piece: str) -> None:
         ("image/jpeg", jpeg()),
         ("image/webp", webp(b"VP8L")),
     ],
+    ids=["png", "gif", "jpeg", "webp"],
 )
 async def test_upload_is_fetched_with_the_type_that_its_bytes_say(
     host: Host, media_type: str, data: bytes
@@ -285,6 +286,7 @@ async def test_svg_or_html_that_calls_itself_png_is_left_out(host: Host, data: b
         (webp(b"VP8X", 2**24, 2**24), "16777216 x 16777216"),
         (gif(0, 0), "0 x 0"),
     ],
+    ids=["png", "jpeg", "gif", "webp", "nothing"],
 )
 async def test_dimension_bomb_is_left_out_unopened(host: Host, data: bytes, size: str) -> None:
     assert await reasons(host.images(), host.upload("b", data)) == [f"it has {size} pixels"]

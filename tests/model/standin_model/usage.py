@@ -29,7 +29,7 @@ def prompt_blocks(
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """All of a prompt in the order in which it is cached, each block with its place's name."""
     system = body.get("system") or []
-    placed = [("tools", tool) for tool in body.get("tools", [])]
+    placed = [("tools", tool) for tool in body.get("tools") or []]
     placed += [("system", block) for block in _blocks(system)]
     for message in messages:
         placed += [(message["role"], block) for block in _blocks(message["content"])]

@@ -191,6 +191,4 @@ async def _execute(toolbox: Toolbox, reply: Reply) -> list[Outcome]:
     """In the order in which the model asked, as the later ones may build on the earlier."""
     if reply.stop_reason in COMPLETE:
         return [await toolbox.call(use) for use in reply.uses]
-    if reply.stop_reason == "refusal":
-        return []
     return [not_executed(use) for use in reply.uses]
