@@ -38,6 +38,9 @@ cat build/link/made.txt build/hard locked/file ~/.cache/tool/entry kept.txt
 ls -A build; git status --porcelain
 """
 
+ONE = pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
+"""Where the backend makes no difference."""
+
 
 @pytest.fixture
 def cache(tmp_path: Path) -> EnvironmentCache:
@@ -124,6 +127,7 @@ async def test_box_that_waited_holds_the_environment_and_takes_a_newer_base(
     await pool.aclose()
 
 
+@ONE
 async def test_box_whose_environment_is_in_the_way_of_a_newer_base_is_given_up(
     backend: Backend, cache: EnvironmentCache, spec: BoxSpec, repository: Repository
 ) -> None:
@@ -137,6 +141,7 @@ async def test_box_whose_environment_is_in_the_way_of_a_newer_base_is_given_up(
             await box.checkout(newer)
 
 
+@ONE
 async def test_set_up_that_fails_leaves_nothing(
     cache: EnvironmentCache, worktree: RemoteBox, repository: Repository
 ) -> None:
@@ -176,6 +181,7 @@ async def test_agent_cannot_leave_an_environment_for_later_jobs(
     assert "something else had run in its box" in caplog.text
 
 
+@ONE
 async def test_branch_that_is_not_the_default_cannot_leave_an_environment(
     cache: EnvironmentCache, worktree: RemoteBox, repository: Repository
 ) -> None:
@@ -199,6 +205,7 @@ async def test_poisoned_environment_on_the_disk_is_thrown_away(
     assert b"poisonpill" not in _kept(cache)[0].read_bytes()
 
 
+@ONE
 async def test_environment_that_is_a_bomb_is_not_kept(
     tmp_path: Path,
     worktree: RemoteBox,
@@ -218,6 +225,7 @@ async def test_environment_that_is_a_bomb_is_not_kept(
     assert (await worktree.run("echo well", timeout=30)).output == "well\n"
 
 
+@ONE
 async def test_least_used_environment_makes_room(
     cache: EnvironmentCache, worktree: RemoteBox, repository: Repository
 ) -> None:
@@ -289,6 +297,7 @@ async def test_box_refuses_a_hostile_tar_and_lives(worktree: RemoteBox) -> None:
     assert (await worktree.run("ls /tmp", timeout=30)).output == ""
 
 
+@ONE
 async def test_tar_does_not_overwrite_a_tracked_file(worktree: RemoteBox) -> None:
     await worktree.unpack(_once(_tar((_member("workspace/kept.txt"), b"evil\n"))))
     assert (await worktree.run("cat kept.txt", timeout=30)).output == "kept\n"
@@ -303,6 +312,7 @@ async def test_tar_that_fills_the_workspace_is_refused_and_the_box_lives(
     assert (await worktree.run("echo well", timeout=30)).output == "well\n"
 
 
+@ONE
 async def test_restoring_that_is_broken_off_does_not_disturb_the_box(worktree: RemoteBox) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield _tar((_member("workspace/large"), bytes(MIB)))[: MIB // 2]
@@ -313,6 +323,7 @@ async def test_restoring_that_is_broken_off_does_not_disturb_the_box(worktree: R
     assert (await worktree.run("echo well", timeout=30)).output == "well\n"
 
 
+@ONE
 async def test_environment_that_the_box_refuses_costs_the_box_and_not_the_next_one(
     cache: EnvironmentCache, worktree: RemoteBox, second: RemoteBox, repository: Repository
 ) -> None:

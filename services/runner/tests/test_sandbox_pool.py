@@ -24,6 +24,9 @@ from patchwright_runner.sandbox.remote import RemoteBox
 from .conftest import LIMITS
 from .repositories import Repository, git
 
+ONE = pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
+"""Where the backend makes no difference."""
+
 
 @dataclass
 class Counting:
@@ -101,6 +104,7 @@ async def test_box_that_waited_is_brought_to_a_newer_base(
         assert [entry async for entry in box.collect(newer)] == []
 
 
+@ONE
 async def test_box_of_another_repository_or_with_other_limits_is_not_taken(
     pool: Pool, counting: Counting, spec: BoxSpec, repository: Repository, tmp_path: Path
 ) -> None:
@@ -150,6 +154,7 @@ async def test_box_that_died_while_it_waited_is_replaced(
         await box.checkout(repository.base)
 
 
+@ONE
 async def test_box_whose_mirror_was_made_anew_is_replaced(
     pool: Pool, counting: Counting, spec: BoxSpec, repository: Repository
 ) -> None:
@@ -162,6 +167,7 @@ async def test_box_whose_mirror_was_made_anew_is_replaced(
         await box.checkout(repository.base)
 
 
+@ONE
 async def test_no_more_boxes_wait_than_the_pool_may_hold(
     pool: Pool, counting: Counting, spec: BoxSpec, repository: Repository, tmp_path: Path
 ) -> None:
@@ -177,6 +183,7 @@ async def test_no_more_boxes_wait_than_the_pool_may_hold(
         assert box is second
 
 
+@ONE
 async def test_box_that_waited_too_long_is_ended_and_leaves_a_job_its_whole_time(
     counting: Counting, spec: BoxSpec, repository: Repository
 ) -> None:
@@ -191,6 +198,7 @@ async def test_box_that_waited_too_long_is_ended_and_leaves_a_job_its_whole_time
     await pool.aclose()
 
 
+@ONE
 async def test_closing_the_pool_leaves_nothing(
     counting: Counting, spec: BoxSpec, repository: Repository
 ) -> None:
@@ -205,6 +213,7 @@ async def test_closing_the_pool_leaves_nothing(
             await box.run("true", timeout=30)
 
 
+@ONE
 async def test_base_that_is_missing_is_logged_and_harms_nobody(
     pool: Pool, spec: BoxSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
