@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +39,37 @@ class LocalDirectorySandbox:
         doors: Mapping[int, Path] = NO_DOORS,
         heard: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> Result:
-        assert not doors, "a folder has no loopback of its own"
         self.commands.append(command)
         started = time.monotonic()
+        output = bytearray()
+        limit = asyncio.timeout(timeout)
+        async with _open(doors):
+            process = await self._start(command, stdin, environment)
+            try:
+                async with limit:
+                    await _listen(process, output, heard)
+                    await process.wait()
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # it is the listener's
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
+        return Result(
+            output.decode("utf-8", "replace"),
+            None if limit.expired() else process.returncode,
+            timed_out=limit.expired(),
+            duration=time.monotonic() - started,
+        )
+
+    async def _start(
+        self, command: str, stdin: bytes, environment: Mapping[str, str]
+    ) -> asyncio.subprocess.Process:
         with tempfile.TemporaryFile() as given:
             given.write(stdin)
             given.seek(0)
-            process = await asyncio.create_subprocess_shell(
+            return await asyncio.create_subprocess_shell(
                 command,
                 cwd=self.root,
                 stdin=given,
@@ -53,23 +78,6 @@ class LocalDirectorySandbox:
                 env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment},
                 start_new_session=True,
             )
-        assert process.stdout is not None
-        output = b""
-        try:
-            async with asyncio.timeout(timeout):
-                while piece := await process.stdout.read(1 << 16):
-                    output += piece
-                    if heard is not None:
-                        await heard(piece)
-                await process.wait()
-        except TimeoutError:
-            return Result("", None, timed_out=True, duration=time.monotonic() - started)
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        seconds = time.monotonic() - started
-        return Result(output.decode("utf-8", "replace"), process.returncode, duration=seconds)
 
     async def view(self, path: str, view_range: tuple[int, int] | None = None) -> str:
         file = self._inside(path)
@@ -130,3 +138,44 @@ class LocalDirectorySandbox:
             return file.read_text("utf-8")
         except OSError as error:
             raise ToolError(f"{file.name} cannot be read: {error.strerror}") from None
+
+
+async def _listen(
+    process: asyncio.subprocess.Process,
+    output: bytearray,
+    heard: Callable[[bytes], Awaitable[None]] | None,
+) -> None:
+    assert process.stdout is not None
+    while piece := await process.stdout.read(1 << 16):
+        output += piece
+        if heard is not None:
+            await heard(piece)
+
+
+@asynccontextmanager
+async def _open(doors: Mapping[int, Path]) -> AsyncIterator[None]:
+    """Ports of this machine's own loopback: whoever asks for them picks free ones."""
+    async with AsyncExitStack() as stack:
+        for port, path in doors.items():
+            server = await asyncio.start_server(_through(path), "127.0.0.1", port)
+            await stack.enter_async_context(server)
+        yield
+
+
+def _through(path: Path) -> Callable[..., Awaitable[None]]:
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            inner_reader, inner_writer = await asyncio.open_unix_connection(path)
+            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            inner_writer.transport.abort()
+        writer.transport.abort()
+
+    return carry
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.set_write_buffer_limits(0)
+    while piece := await reader.read(1 << 16):
+        writer.write(piece)
+        await writer.drain()
+    writer.write_eof()

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from patchwright_runner.sandbox import boot
 from patchwright_runner.sandbox.image import DEFAULT_IMAGE
@@ -162,11 +163,16 @@ def _file_systems(spec: BoxSpec) -> list[str]:
         *("--tmpfs", f"{WORKSPACE}:{owned},exec,mode=0755,size={limits.workspace_bytes}"),
     ]
     if spec.mirror is not None:
-        source = spec.mirror / "objects"
-        flags += ["--mount", f"type=bind,source={source},target={OBJECTS},readonly"]
+        flags += _bind(spec.mirror / "objects", OBJECTS)
     for target, program in spec.programs.items():
-        flags += ["--mount", f"type=bind,source={program},target={target},readonly"]
+        flags += _bind(program, target)
     return flags
+
+
+def _bind(source: Path, target: str) -> list[str]:
+    """A line of CSV, in which a comma in a path must not begin another option."""
+    quoted = str(source).replace('"', '""')
+    return ["--mount", f'type=bind,"source={quoted}",target={target},readonly']
 
 
 def _last_line(text: str) -> str:
