@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from patchwright_runner.sandbox.beside import Beside
 from patchwright_runner.sandbox.inside.doors import STREAMS, WINDOW
-from patchwright_runner.sandbox.inside.wire import pack
+from patchwright_runner.sandbox.inside.wire import Frame, pack
 from patchwright_runner.sandbox.launch import Launch
 from patchwright_runner.sandbox.protocol import BoxLost, BoxSpec
 from patchwright_runner.sandbox.remote import RemoteBox
+from patchwright_runner.sandbox.tunnels import Tunnels
 
 from .test_sandbox_doors import PORT, echo, room
 
@@ -88,6 +91,16 @@ BROKEN = {
     "credit for nothing": OPEN + stream(1, "credit", bytes=1),
     "credit below zero": OPEN + stream(1, "credit", bytes=-5),
     "credit that is no number": OPEN + stream(1, "credit", bytes="1"),
+    "data after its close": OPEN + stream(1, "close") + stream(1, "data", b"x"),
+    "credit after its close": OPEN + stream(1, "close") + stream(1, "credit", bytes=1),
+    "close after its close": OPEN + stream(1, "close") + stream(1, "close"),
+    "number used again": OPEN + stream(1, "close") + OPEN,
+    "one connection too many": b"".join(
+        stream(number, "open", port=PORT) for number in range(1, STREAMS + 2)
+    ),
+    "connections without waiting for their ends": b"".join(
+        stream(number, "open", port=PORT) + stream(number, "close") for number in range(1, 1001)
+    ),
     "unknown verb": OPEN + stream(1, "sing"),
     "no verb": pack({"id": 1, "stream": 1}),
     "output that is empty": pack({"id": 1, "output": 0}),
@@ -111,7 +124,63 @@ async def test_box_that_keeps_the_rules_is_not_lost(tmp_path: Path) -> None:
     await said(tmp_path, frames + DONE, heard=hear)
 
 
-async def test_thousand_connections_at_once_are_refused_and_kept_nowhere(tmp_path: Path) -> None:
-    opened = b"".join(stream(number, "open", port=PORT) for number in range(1, 1001))
-    late = b"".join(stream(number, "data", b"x") for number in range(2 * STREAMS + 1, 1001))
-    await said(tmp_path, opened + late + DONE)
+CREDITOR = """
+import sys, time
+size = int(sys.stdin.buffer.readline()); sys.stdin.buffer.read(size)
+say = lambda text: (sys.stdout.buffer.write(bytes.fromhex(text)), sys.stdout.flush())
+say(sys.argv[1])
+sys.stdin.buffer.read1(1)
+say(sys.argv[2])
+sys.stdin.buffer.read(200000)
+for _ in range(1000):
+    time.sleep(0.005)
+    say(sys.argv[3])
+say(sys.argv[4])
+time.sleep(600)
+"""
+
+
+async def test_credit_for_what_the_box_never_reads_does_not_fill_the_runner(
+    tmp_path: Path,
+) -> None:
+    """It never empties its input, yet says that it has passed everything on."""
+    words = (GREETING, OPEN, stream(1, "credit", bytes=WINDOW // 4), DONE)
+    command = [sys.executable, "-c", CREDITOR, *(word.hex() for word in words)]
+    launch = await Launch.start(command, environment={})
+    stored = 0
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal stored
+        while True:
+            writer.write(bytes(1 << 16))
+            await writer.drain()
+            stored = max(stored, launch.connection._input.transport.get_write_buffer_size())
+
+    async with (
+        room(flood) as path,
+        RemoteBox(launch.connection, BoxSpec("job-1"), _end(launch)) as box,
+    ):
+        await launch.greet({}, 30)
+        with pytest.raises(BoxLost, match="broke the protocol"):
+            await box.run("true", timeout=60, doors={PORT: path})
+    assert stored < 4 * WINDOW
+
+
+async def _nobody(*_: object) -> None:
+    return
+
+
+async def test_crumbs_that_wait_take_no_more_memory_than_their_bytes(tmp_path: Path) -> None:
+    tunnels = Tunnels({PORT: tmp_path / "nobody"}, _nobody)
+    tunnels.take(Frame({"stream": 1, "do": "open", "port": PORT}))
+    beside = Beside({}, never, _nobody)
+    tracemalloc.start()
+    try:
+        for _ in range(WINDOW // 16):
+            tunnels.take(Frame({"stream": 1, "do": "data"}, bytes(2)))
+            beside.take(Frame({"output": 2}, bytes(2)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await tunnels.close()
+    assert held < WINDOW

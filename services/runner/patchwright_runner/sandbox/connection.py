@@ -95,9 +95,14 @@ class Connection:
             if not request.done and self.lost is None:
                 self._write(wire.pack({"cancel": number}))
 
-    def tell(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Something about the newest request, while it is running."""
-        self._write(wire.pack({**header, "beside": self._last}, payload))
+    async def tell(self, header: dict[str, Any], payload: bytes) -> None:
+        """Something about the newest request, as soon as the pipe has room for it."""
+        data = wire.pack({**header, "beside": self._last}, payload)
+        try:
+            await self._input.drain()
+        except ConnectionError as error:
+            raise BoxLost(self.lost or "The sandbox is gone.") from error
+        self._write(data)
 
     async def close(self) -> None:
         """Closing its input ends a box that is well."""

@@ -73,9 +73,11 @@ class BoxSpec:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a program that could hide something of the box's own."""
-        for path in self.programs:
+        for path, program in self.programs.items():
             if not _PROGRAM.fullmatch(path):
                 raise ValueError(f"a program's place in the box is below /opt, not {path!r}")
+            if not program.is_absolute():
+                raise ValueError(f"a program is given by its absolute path, not {program}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Sandbox(Protocol):
         `environment` is added for this command. `doors` are the only ways out: TCP ports on the
         box's loopback, each leading to a UNIX socket that the runner owns, open for this command
         alone. `heard` gets the output piece by piece while it is written; a slow one holds the
-        command back. What it raises ends the command.
+        command back. What it raises ends the command. It must not call the sandbox, which waits.
         """
         ...
 

@@ -3,6 +3,11 @@
 They are there for one command. Each direction of a connection has a window: nobody sends more
 than the other side has room for, so that a stalled connection stalls nothing but itself.
 Nothing in here is trusted by the runner, which has the same rules on its side.
+
+The box numbers its connections from 1 and says `open` with a `port`. Then both sides say
+`data`, `credit` (`bytes` that were passed on, so that as many may follow), `end` when no more
+data will come, and as the last word `close`. A `close` before both have ended means that the
+connection broke. A place is free again when both have said it.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ STREAMS = 64
 _CHUNK = 1 << 16
 _WRITE = selectors.EVENT_WRITE
 _RESET = struct.pack("ii", 1, 0)
+"""struct linger of socket(7): on, no time."""
 
 Send = Callable[[dict[str, Any], bytes], None]
 
@@ -100,13 +106,13 @@ class Doors:
         def accept(_mask: int) -> None:
             try:
                 client, _ = listener.accept()
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                return
+                return  # it has gone again
             if len(self._streams) >= STREAMS:
-                client.close()
+                _reset(client)
                 return
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._last += 1
             self._send({"stream": self._last, "do": "open", "port": port}, b"")
             stream = _Stream(self._last, client, self._selector, self._send, self._streams)
@@ -134,28 +140,35 @@ class _Stream:
         self._credit = WINDOW
         self._waiting = bytearray()
         self._written = 0
-        self._client_ended = False
-        self._runner_ended = False
+        self._client_ended = self._runner_ended = False
+        self._closed = self._runner_closed = False
         self._watched = 0
         streams[number] = self
 
     def take(self, header: dict[str, Any], payload: bytes) -> None:
         what = header["do"]
-        if what == "credit":
+        if what == "close":
+            self._runner_closed = True
+            if self._closed:
+                del self._streams[self._number]
+            elif not (self._client_ended and self._runner_ended):
+                self._end(reset=True)
+        elif self._closed:
+            return  # said before the runner had our last word
+        elif what == "credit":
             self._credit += header["bytes"]
+            self.watch()
         elif what == "data":
             self._waiting += payload
-        elif what == "end":
-            self._runner_ended = True
+            self._go_on(self._write)
         else:
-            self._drop(reset=True)
-            return
-        self._go_on(self._write)
+            self._runner_ended = True
+            self._go_on(self._write)
 
     def ready(self, mask: int) -> None:
         # An event of the same look may have closed it.
         for event, step in ((selectors.EVENT_READ, self._read), (_WRITE, self._write)):
-            if mask & event and self._number in self._streams:
+            if mask & event and not self._closed:
                 self._go_on(step)
 
     def watch(self) -> None:
@@ -165,6 +178,14 @@ class _Stream:
             wanted |= selectors.EVENT_READ
         if self._waiting:
             wanted |= _WRITE
+        self._watch(wanted)
+
+    def close(self) -> None:
+        """Without a word: the command's answer says it all."""
+        if not self._closed:
+            _reset(self._client)
+
+    def _watch(self, wanted: int) -> None:
         if wanted == self._watched:
             return
         if not self._watched:
@@ -175,17 +196,17 @@ class _Stream:
             self._selector.modify(self._client, wanted, self.ready)
         self._watched = wanted
 
-    def close(self) -> None:
-        self._client.close()
-
-    def _drop(self, reset: bool = False) -> None:
-        """Close it; with a reset where the other side did not end in order."""
-        del self._streams[self._number]
-        if self._watched:
-            self._selector.unregister(self._client)
+    def _end(self, *, reset: bool) -> None:
+        """Our last word; with a reset for a client whose connection did not end in order."""
+        self._closed = True
+        self._watch(0)
         if reset:
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._client.close()
+            _reset(self._client)
+        else:
+            self._client.close()
+        self._tell("close")
+        if self._runner_closed:
+            del self._streams[self._number]
 
     def _go_on(self, step: Callable[[], None]) -> None:
         try:
@@ -193,11 +214,10 @@ class _Stream:
         except BlockingIOError:
             pass
         except OSError:
-            self._tell("reset")
-            self._drop(reset=True)
+            self._end(reset=True)
             return
         if self._client_ended and self._runner_ended and not self._waiting:
-            self._drop()
+            self._end(reset=False)
         else:
             self.watch()
 
@@ -211,15 +231,25 @@ class _Stream:
         while self._waiting:
             written = self._client.send(self._waiting)
             del self._waiting[:written]
-            self._written += written
-            if self._written >= WINDOW // 4 or not self._waiting:
-                self._send({"stream": self._number, "do": "credit", "bytes": self._written}, b"")
-                self._written = 0
+            self._count(written)
         if self._runner_ended:
             self._client.shutdown(socket.SHUT_WR)
 
-    def _tell(self, what: str, data: bytes = b"") -> None:
-        self._send({"stream": self._number, "do": what}, data)
+    def _count(self, written: int) -> None:
+        """Credit is given back in sums, not for every piece."""
+        self._written += written
+        if self._written >= WINDOW // 4:
+            self._tell("credit", bytes=self._written)
+            self._written = 0
+
+    def _tell(self, what: str, data: bytes = b"", **more: int) -> None:
+        self._send({"stream": self._number, "do": what, **more}, data)
+
+
+def _reset(client: socket.socket) -> None:
+    """Close it, drop what is queued, and have the other side know."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    client.close()
 
 
 def _listener(port: int) -> socket.socket:
