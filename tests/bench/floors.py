@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.runner.tests.repositories import ENVIRONMENT
-
+from harness.repositories import ENVIRONMENT
 from patchwright_runner.sandbox.image import DEFAULT_IMAGE
 
 from .measured import Measured

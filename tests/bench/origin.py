@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.runner.tests.repositories import git
-
+from harness.repositories import git
 from services.runner.tests.git_over_http import serve
 
 _SEED = 4

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import SecretStr
 
-from patchwright_common.credentials import Vault
 from patchwright_common.errors import Permanent
 from patchwright_runner.agent.claude import ClaudeAgent
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
@@ -43,10 +42,18 @@ class Choice:
     """Where to look."""
 
 
+class Keys(Protocol):
+    """All that is asked of the vault here."""
+
+    async def model_key(self, job_id: str) -> SecretStr:
+        """The model's, for one job."""
+        ...
+
+
 class OperatorsAgents:
     """Makes agents with keys from the vault."""
 
-    def __init__(self, vault: Vault, choice: Choice) -> None:
+    def __init__(self, vault: Keys, choice: Choice) -> None:
         self._vault = vault
         self._choice = choice
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.repositories import Repository
 from patchwright_common.errors import Permanent
 from patchwright_runner.agent import AgentResult
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
@@ -21,7 +22,6 @@ from patchwright_runner.sandbox.remote import RemoteBox
 from .agent_at_work import Watcher, issue
 from .conftest import LIMITS
 from .model_behind_gateway import MODEL, ModelBehindGateway, model_behind_gateway
-from .repositories import Repository
 
 
 @dataclass

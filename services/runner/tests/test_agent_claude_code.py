@@ -12,6 +12,7 @@ import pytest
 
 import patchwright_local
 import standin_model
+from harness.repositories import Repository, git
 from patchwright_common.errors import Overtaken, Permanent
 from patchwright_runner.agent import Checkpoint, Turn
 from patchwright_runner.agent.claude_code_program import PROTECTIONS, command, environment
@@ -22,7 +23,6 @@ from standin_model.scripting import issue_with_script
 from .agent_at_work import Watcher
 from .claude_code_at_work import ClaudeCodeAtWork, claude_code
 from .model_behind_gateway import MODEL
-from .repositories import Repository, git
 
 DEMO = Path(patchwright_local.__file__).parent / "demo_repository"
 DEMO_SCRIPT = Path(standin_model.__file__).parent / "scenarios" / "demo-claude-code.json"

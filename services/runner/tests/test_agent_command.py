@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.repositories import Repository
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_runner.agent import AgentResult, Checkpoint, Remark, Task, Usage
 from patchwright_runner.agent.command import CommandAgent
@@ -21,7 +22,6 @@ from standin_model.scripting import bash, issue_with_script
 from .agent_at_work import Watcher, issue
 from .conftest import LIMITS
 from .model_behind_gateway import MODEL, ModelBehindGateway, model_behind_gateway
-from .repositories import Repository
 
 SMALL_AGENT = "python3 /opt/small-agent/small_agent.py"
 PROGRAMS = {"/opt/small-agent": Path(__file__).parent}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository
 from patchwright_runner.environment import EnvironmentCache, Recipe, recipe
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.inside import packing
@@ -18,7 +19,6 @@ from patchwright_runner.sandbox.protocol import Backend, BoxLost, BoxSpec, Sandb
 from patchwright_runner.sandbox.remote import RemoteBox
 
 from .conftest import LIMITS, MIB
-from .repositories import Repository
 
 RECIPE = Recipe(7, "test", ("make deps",), (("requirements.txt", "0" * 40),))
 SET_UP = """

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_git.command import GitFailed
 from patchwright_runner.agent import Guide
 from patchwright_runner.guidance import CHARACTERS, MOST_BYTES, guidance
-
-from .repositories import Repository, git
 
 
 async def test_repository_without_guidance_has_none(repository: Repository) -> None:

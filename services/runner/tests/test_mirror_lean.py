@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec
 from patchwright_runner.upkeep import COLLECT_SECONDS, Upkeep
 
 from .conftest import LIMITS
 from .git_over_http import GitServer, serve
-from .repositories import Repository, git
 
 TOKEN = "ghs_made_up_for_this_test"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.origin import BASES
 from patchwright_runner.room import Kept, make_room
 from patchwright_runner.upkeep import BASE_SECONDS, COLLECT_SECONDS, Mirrored, Upkeep, due
 
 from .git_over_http import GitServer, serve
-from .repositories import Repository, git
 
 TOKEN = "ghs_made_up_for_this_test"
 LARGE = 300_000

@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_runner.sandbox.pool import Pool, Waiting, surplus
 from patchwright_runner.sandbox.protocol import (
     Availability,
@@ -22,7 +23,6 @@ from patchwright_runner.sandbox.protocol import (
 from patchwright_runner.sandbox.remote import RemoteBox
 
 from .conftest import LIMITS
-from .repositories import Repository, git
 
 ONE = pytest.mark.parametrize("backend", ["bubblewrap"], indirect=True)
 """Where the backend makes no difference."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.repositories import Repository, git
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec
 from patchwright_runner.sandbox.remote import RemoteBox
@@ -14,7 +15,6 @@ from patchwright_runner.submodules import addresses, place, resolved, submodules
 
 from .conftest import LIMITS
 from .git_over_http import GitServer, serve
-from .repositories import Repository, git
 
 HERE = "https://github.com/octo/doorbell.git"
 

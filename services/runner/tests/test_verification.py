@@ -20,7 +20,7 @@ VERIFY = "verify: [test ! -e broken, grep -q good result.txt]\n"
 @pytest.fixture
 async def working(bench: Bench, runner_id: str) -> Bench:
     """In a real box; any backend does."""
-    bench.backend = await usable(BACKENDS["bubblewrap"](runner_id))
+    bench.backend = await usable("bubblewrap", BACKENDS["bubblewrap"](runner_id))
     return bench
 
 
