@@ -33,6 +33,7 @@ from patchwright_common.pull import PullLoop
 from patchwright_runner.agent.claude import ClaudeAgent
 from patchwright_runner.agent.protocol import Agent, Usage
 from patchwright_runner.change import Author
+from patchwright_runner.environment import EnvironmentCache
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.pool import Pool
@@ -137,6 +138,7 @@ async def _workshop(
         mirror=Mirror(folder / "mirrors"),
         backend=pool,
         limits=Limits(),
+        environments=EnvironmentCache(folder / "environments", disk_bytes=10**9),
         agents=Claudes(model),
         github=origin.url.rpartition("/")[0],
         author=Author("Bench", "bench@example.com"),

@@ -18,7 +18,7 @@ from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.passage import Passage
 from patchwright_runner.sandbox.protocol import Entry, Sandbox
 from patchwright_runner.telling import Teller
-from patchwright_runner.verification import Failure, first_failure, set_up
+from patchwright_runner.verification import Failure, first_failure
 from patchwright_runner.ways_out import WaysOut
 from patchwright_runner.workshop import Workshop
 
@@ -57,7 +57,6 @@ class AgentWork:
 
     async def do(self, task: Task) -> Done:
         """Raises what the agent and the box raise, and `Overtaken`."""
-        await self._set_up()
         resume = await self._restored()
         job_id, used = self._job.job_id, self._teller.used_before
         agent = await self._shop.agents.make(job_id, self._config, used)
@@ -87,11 +86,6 @@ class AgentWork:
             await self._keep(turn)
         except Retry as error:
             log.warning("turn %d was not reported or kept: %s", turn.number, error.reason)
-
-    async def _set_up(self) -> None:
-        if self._config.setup:
-            async with self._ways.open("set-up", self._config.egress.setup) as way:
-                await set_up(Passage(self._box, way), self._config.setup)
 
     async def _restored(self) -> Checkpoint | None:
         """Where an earlier attempt was cut off, with the tree as it was then."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +29,19 @@ from patchwright_runner.change import Change, bundle
 from patchwright_runner.egress import Ledger
 from patchwright_runner.guidance import guidance
 from patchwright_runner.ownership import Ownership
-from patchwright_runner.repository_config import RepositoryConfig, repository_config
-from patchwright_runner.sandbox.protocol import BoxSpec, Sandbox
+from patchwright_runner.repository_config import repository_config
 from patchwright_runner.source import mirrored
 from patchwright_runner.telling import Teller
 from patchwright_runner.ways_out import WaysOut
 from patchwright_runner.workshop import Workshop
+from patchwright_runner.workspace import Workspace
 
 SUMMARY_LIMIT = 60_000
 """Characters of the agent's last words; GitHub shows no more, and events have to stay small."""
 
 
 class Attempt:
-    """Has a box made, lets the agent work in it, and publishes."""
+    """Has a workspace made, lets the agent work in it, and publishes."""
 
     def __init__(self, shop: Workshop, job: JobRequested, ownership: Ownership) -> None:
         self._shop = shop
@@ -61,26 +59,15 @@ class Attempt:
         with telemetry.span("prepare workspace"):
             mirror = await mirrored(self._shop, self._job)
         config = await repository_config(mirror, self._job.base)
-        async with Ledger(self._teller.report) as ledger, self._box(mirror, config) as box:
+        workspace = await Workspace.planned(self._shop, self._job, config, mirror)
+        async with Ledger(self._teller.report) as ledger, workspace.box() as box:
             await self._teller.emit(JOB_STARTED, self._started(), "started")
             ways = WaysOut(self._shop.permission, ledger)
+            await workspace.furnish(box, ways)
+            workspace.prepare_another()
             work = AgentWork(self._shop, self._teller, config, box=box, ways=ways)
             done = await work.do(await self._task(mirror))
         await self._publish(mirror, self._shop.agents.model(config), done)
-
-    @asynccontextmanager
-    async def _box(self, mirror: Path, config: RepositoryConfig) -> AsyncIterator[Sandbox]:
-        """A box, checked out; another one like it is made ready for the next job."""
-        shop = self._shop
-        programs = shop.agents.programs(config)
-        spec = BoxSpec(self._job.job_id, mirror=mirror, limits=shop.limits, programs=programs)
-        with telemetry.span("start sandbox", attributes={telemetry.SANDBOX: shop.backend.name}):
-            box = await shop.backend.start(spec)
-        async with box:
-            with telemetry.span("check out"):
-                await box.checkout(self._job.base)
-            shop.backend.prepare(spec, self._job.base)
-            yield box
 
     def _started(self) -> JobStarted:
         return JobStarted(

@@ -25,6 +25,7 @@ from patchwright_runner.agent.protocol import Budget
 from patchwright_runner.agents import Choice, Kind, OperatorsAgents
 from patchwright_runner.change import Author
 from patchwright_runner.egress import Allowlist, EntryError, HostError, Pattern
+from patchwright_runner.environment import EnvironmentCache
 from patchwright_runner.images import Images
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.repository_config import RepositoryConfig
@@ -62,6 +63,9 @@ class RunnerSettings(ServiceSettings):
     )
     mirrors_gigabytes: float = Field(
         default=50.0, gt=0, description="What all mirrors may take; the least used go first."
+    )
+    environments_gigabytes: float = Field(
+        default=10.0, gt=0, description="What all kept set-ups may take; the least used go first."
     )
     lean_repositories: str = Field(
         default="",
@@ -204,6 +208,10 @@ async def _work(
         ),
         backend=pool,
         limits=Limits(),
+        environments=EnvironmentCache(
+            settings.data.expanduser() / "environments",
+            disk_bytes=int(settings.environments_gigabytes * 1e9),
+        ),
         agents=agents,
         github=origin(app.api_url),
         author=author(settings, app),

@@ -83,6 +83,7 @@ class RepositoryConfig(_Part):
     verify_rounds: Annotated[int, Field(ge=0, le=5)] = 2
     egress: EgressConfig = EgressConfig()
     budget: BudgetConfig = BudgetConfig()
+    submodules: bool = False
 
 
 async def repository_config(mirror: Path, base: str) -> RepositoryConfig:

@@ -12,6 +12,7 @@ from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_runner.agent.protocol import Agent, Usage
 from patchwright_runner.change import Author
+from patchwright_runner.environment import EnvironmentCache
 from patchwright_runner.images import Images
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.repository_config import RepositoryConfig
@@ -48,6 +49,7 @@ class Workshop:
     claims: Claims
     vault: Vault
     mirror: Mirror
+    environments: EnvironmentCache
     backend: Pool
     limits: Limits
     agents: Agents

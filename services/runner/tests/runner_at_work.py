@@ -44,6 +44,7 @@ from patchwright_runner.agent.protocol import (
     Usage,
 )
 from patchwright_runner.change import Author
+from patchwright_runner.environment import EnvironmentCache
 from patchwright_runner.history import newest
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.repository_config import RepositoryConfig
@@ -95,6 +96,9 @@ class Folders:
     async def sweep(self) -> int:
         return 0
 
+    async def identity(self) -> str:
+        return self.name
+
 
 @dataclass
 class Bench:
@@ -106,6 +110,7 @@ class Bench:
     origin: Repository
     base: str
     folder: Path
+    job_id: str = JOB
     says: str = "Done."
     backend: Backend | None = None
     """A folder for None, in which everything looks checked out."""
@@ -125,7 +130,7 @@ class Bench:
             installation_id=1,
         )
         job = JobRequested(
-            job_id=JOB, repository=place, issue_number=2, title="Title", body="", sender="ada",
+            job_id=self.job_id, repository=place, issue_number=2, title="Title", body="", sender="ada",
             base=self.base, attempt=1, delivery_id="d", requested_at=datetime.now(UTC),
         )  # fmt: skip
         await self.bus.emit(JOB_REQUESTED, job, step="requested", once=True)
@@ -170,13 +175,14 @@ class Bench:
             mirror=Mirror(self.folder / "mirrors"),
             backend=Pool(self.backend or Folders(self.folder), size=0),
             limits=Limits(),
+            environments=EnvironmentCache(self.folder / "environments", disk_bytes=10**9),
             agents=Troupe(),
             github=self.server.url,
             author=Author("Patchwright", "p@example.com"),
         )
-        body = JobReadied(job_id=JOB).model_dump_json().encode()
-        subject = JOB_READIED.subject(JOB)
-        with telemetry.job(JOB):
+        body = JobReadied(job_id=self.job_id).model_dump_json().encode()
+        subject = JOB_READIED.subject(self.job_id)
+        with telemetry.job(self.job_id):
             await Runner(shop).on_readied(Delivery(RUNNER_JOB_READIED, subject, body, {}, 1, 1))
 
     async def change(self) -> ChangeProduced | None:

@@ -115,3 +115,18 @@ async def test_configuration_that_makes_no_sense_is_told(working: Bench) -> None
     await requested(working, "verfy: x\n")
     with pytest.raises(Permanent, match="line 1: `verfy` is not known"):
         await working.work()
+
+
+async def test_set_up_runs_once_for_jobs_on_the_same_base(working: Bench) -> None:
+    await requested(working, "setup: mkdir build && date +%N > build/stamp\n")
+    seen = []
+
+    async def act(_observer: Observer, box: Sandbox) -> None:
+        seen.append((await box.run("cat build/stamp", timeout=60)).output)
+
+    await working.work(act)
+    working.job_id = "7-2-issue-2"
+    await working.request()
+    await working.work(act)
+    assert len(seen) == 2
+    assert seen[0] == seen[1]

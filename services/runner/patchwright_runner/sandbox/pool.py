@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 
 from patchwright_common.errors import PatchwrightError
-from patchwright_runner.sandbox.protocol import Availability, Backend, BoxSpec, Sandbox
+from patchwright_runner.sandbox.protocol import Availability, Backend, Box, BoxSpec
 
 _ANSWER_SECONDS = 10.0
 _NOBODY = "waiting"
 """The job of a box that has none yet."""
-Further = Callable[[Sandbox], Awaitable[object]]
+Further = Callable[[Box], Awaitable[object]]
 """What else is done to a box before it waits; never anything of an agent's."""
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Waiting:
     """One box that nobody has used, in the order in which they were made."""
 
-    box: Sandbox
+    box: Box
     spec: BoxSpec
     """As a job would ask for it, but for the job's id."""
     base: str
@@ -67,7 +67,7 @@ class Pool:
         """What an earlier crash left, boxes that had been waiting too."""
         return await self._backend.sweep()
 
-    async def start(self, spec: BoxSpec) -> Sandbox:
+    async def start(self, spec: BoxSpec) -> Box:
         """A box that waited for this, or a fresh one."""
         while (waiting := self._take(spec)) is not None:
             try:
@@ -142,7 +142,7 @@ class Pool:
         end = asyncio.get_running_loop().call_later(self._seconds, self._expire, box)
         self._waiting.append(Waiting(box, spec, base, objects, end))
 
-    def _expire(self, box: Sandbox) -> None:
+    def _expire(self, box: Box) -> None:
         for waiting in self._waiting:
             if waiting.box is box:
                 self._begin(self._drop(waiting))

@@ -180,6 +180,29 @@ class Sandbox(Protocol):
     ) -> None: ...
 
 
+class Box(Sandbox, Protocol):
+    """A sandbox as its backend made it, which can take in and give out what a set-up left."""
+
+    prepared: str
+    """Which kept environment was restored in it."""
+
+    @property
+    def used(self) -> bool:
+        """Whether a command or a file tool has run in it."""
+        ...
+
+    def pack(self, most: int) -> AsyncIterator[bytes]:
+        """Pieces of a tar stream: what git does not track in the workspace, and the home.
+
+        Raises ToolError when it is more than `most` bytes, or cannot be read.
+        """
+        ...
+
+    async def unpack(self, pieces: AsyncIterator[bytes]) -> None:
+        """Put such a stream into this box; raises ToolError when the box refuses it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Availability:
     """Whether a backend works on this machine, for `choose` and for `just doctor`."""
@@ -205,7 +228,7 @@ class Backend(Protocol):
         """Changes with the programs that boxes hold; what was made by others may not run here."""
         ...
 
-    async def start(self, spec: BoxSpec) -> Sandbox:
+    async def start(self, spec: BoxSpec) -> Box:
         """A box ready for its first call. Raises BoxLost when it does not come up."""
         ...
 
