@@ -121,7 +121,7 @@ class Bench:
     stale: str = ""
     """What the vault answers until it hears that it was refused."""
 
-    async def request(self, *, clone_url: str = "") -> None:
+    async def request(self, *, clone_url: str = "", body: str = "") -> None:
         place = Place(
             id=7,
             full_name="octo/origin",
@@ -130,8 +130,8 @@ class Bench:
             installation_id=1,
         )
         job = JobRequested(
-            job_id=self.job_id, repository=place, issue_number=2, title="Title", body="", sender="ada",
-            base=self.base, attempt=1, delivery_id="d", requested_at=datetime.now(UTC),
+            job_id=self.job_id, repository=place, issue_number=2, title="Title", body=body,
+            sender="ada", base=self.base, attempt=1, delivery_id="d", requested_at=datetime.now(UTC),
         )  # fmt: skip
         await self.bus.emit(JOB_REQUESTED, job, step="requested", once=True)
 
