@@ -169,6 +169,23 @@ async def test_client_that_hangs_up_pays_for_the_whole_reply() -> None:
         assert acting.finished[0].complete
 
 
+async def test_client_that_does_not_read_on_is_left_and_pays() -> None:
+    async def answer(_request: Request) -> Response:
+        first, *others = events(output=5000)
+        much = event("ping", padding="x" * 100_000)
+        return streamed(iter([first, *[much] * 50, *others]))
+
+    async with stage(answer, patience=Patience(silence=1.0)) as acting:
+        reader, writer = await acting.begun()
+        await until(lambda: bool(acting.finished))
+        rest = await asyncio.wait_for(reader.read(), PATIENT)
+        writer.close()
+
+    assert b"message_stop" not in rest
+    assert acting.finished[0].complete
+    assert acting.gateway.usage.output_tokens == 5000
+
+
 async def test_reply_that_breaks_off_is_paid_for_by_its_length() -> None:
     async def answer(_request: Request) -> Response:
         async def pieces() -> AsyncIterator[bytes]:

@@ -55,7 +55,6 @@ class Endpoints:
                 Exception: _failed,
             },
         )
-        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A path that has another spelling than ours is no path."""
