@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
 import pytest
+
+from harness.programs import free_port
 
 from .local_directory_sandbox import LocalDirectorySandbox
 from .test_sandbox_doors import SECONDS, room, shout_at_the_end
@@ -30,8 +31,7 @@ async def test_stand_in_passes_input_variables_and_output(tmp_path: Path) -> Non
 
 
 async def test_stand_ins_doors_lead_to_their_sockets(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     code = (
         f"import socket; s = socket.create_connection(('127.0.0.1', {port})); "
         "s.sendall(b'hello'); s.shutdown(1); print(s.makefile().read())"

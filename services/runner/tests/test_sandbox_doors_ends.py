@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from patchwright_runner.sandbox.inside.doors import WINDOW
 from patchwright_runner.sandbox.inside.wire import Frame
 from patchwright_runner.sandbox.remote import RemoteBox
 from patchwright_runner.sandbox.tunnels import Tunnels
@@ -147,25 +149,57 @@ async def test_call_that_is_cancelled_twice_closes_its_doors(box: RemoteBox) -> 
             await ended.wait()
 
 
-async def test_connection_that_begins_while_its_command_ends_is_not_made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async def nobody(_header: dict[str, object], _payload: bytes) -> None:
-        return
+async def _nobody(_header: dict[str, object], _payload: bytes) -> None:
+    return
 
-    def opened(number: int) -> Frame:
-        return Frame({"id": 1, "stream": number, "do": "open", "port": PORT})
 
+def _said(what: str, payload: bytes = b"", *, number: int = 1) -> Frame:
+    return Frame({"id": 1, "stream": number, "do": what, "port": PORT}, payload)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
+    """Takes connections only when it is told to."""
     monkeypatch.chdir(tmp_path)  # the path of a socket may be 107 bytes long
-    unix_socket = Path("door")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(unix_socket))
-        listener.listen()
-        before = asyncio.all_tasks()
-        tunnels = Tunnels({PORT: unix_socket}, nobody)
-        tunnels.take(opened(1))
-        closing = asyncio.create_task(tunnels.close())
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("door")
+        listening.listen()
+        yield listening
+
+
+async def test_last_bytes_wait_for_a_server_that_ended_first(listener: socket.socket) -> None:
+    """They are more than the socket takes, and the connection is over but for them."""
+    tunnels = Tunnels({PORT: Path("door")}, _nobody)
+    tunnels.take(_said("open"))
+    server, _ = await asyncio.to_thread(listener.accept)
+    server.shutdown(socket.SHUT_WR)
+    for _ in range(4):
+        tunnels.take(_said("data", bytes(WINDOW // 4)))
+    tunnels.take(_said("end"))
+    for _ in range(100):
         await asyncio.sleep(0)
-        tunnels.take(opened(2))
-        await closing
-        assert asyncio.all_tasks() == before
+    with server:
+        received = await asyncio.to_thread(_all_of, server)
+    await tunnels.close()
+    assert received == WINDOW
+
+
+def _all_of(server: socket.socket) -> int:
+    server.settimeout(SECONDS)
+    length = 0
+    while data := server.recv(1 << 16):
+        length += len(data)
+    return length
+
+
+async def test_connection_that_begins_while_its_command_ends_is_not_made(
+    listener: socket.socket,
+) -> None:
+    before = asyncio.all_tasks()
+    tunnels = Tunnels({PORT: Path("door")}, _nobody)
+    tunnels.take(_said("open"))
+    closing = asyncio.create_task(tunnels.close())
+    await asyncio.sleep(0)
+    tunnels.take(_said("open", number=2))
+    await closing
+    assert asyncio.all_tasks() == before

@@ -101,7 +101,6 @@ BROKEN = {
     "connections without waiting for their ends": b"".join(
         stream(number, "open", port=PORT) + stream(number, "close") for number in range(1, 1001)
     ),
-    "credit that is true": OPEN + stream(1, "credit", bytes=True),
     "unknown verb": OPEN + stream(1, "sing"),
     "no verb": pack({"id": 1, "stream": 1}),
     "output that is empty": pack({"id": 1, "output": 0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from patchwright_runner.sandbox.remote import RemoteBox
 
 from .conftest import LIMITS
 from .test_sandbox_doors import PORT, SECONDS, echo, python, room
+from .test_sandbox_lifetime import _alive
 
 
 async def test_input_arrives_whole(box: RemoteBox) -> None:
@@ -91,6 +93,27 @@ async def test_slow_listener_holds_the_command_back_but_not_its_doors(box: Remot
     assert result.exit_code == 0, result.output[-500:]
 
 
+async def test_listener_that_takes_nothing_does_not_lengthen_the_command(box: RemoteBox) -> None:
+    """It goes on only when the command is gone, which it was held back from by then."""
+    word = f"flood-{os.getpid()}"
+
+    async def wait(_piece: bytes) -> None:
+        while _alive(word):
+            await asyncio.sleep(0.05)
+
+    result = await box.run(f"yes {word}", timeout=1, heard=wait)
+    assert (result.exit_code, result.timed_out) == (None, True)
+
+
+async def test_listener_may_fail_by_a_time_limit_of_its_own(box: RemoteBox) -> None:
+    async def fail(_piece: bytes) -> None:
+        raise TimeoutError("heard enough")
+
+    with pytest.raises(TimeoutError, match="heard enough"):
+        await box.run("echo x; sleep 600", timeout=SECONDS, heard=fail)
+    assert (await box.run("echo well", timeout=SECONDS)).output == "well\n"
+
+
 async def test_listener_that_fails_ends_the_command(box: RemoteBox) -> None:
     async def fail(_piece: bytes) -> None:
         raise LookupError("heard enough")
@@ -120,6 +143,11 @@ async def test_program_of_this_machine_is_there_and_cannot_be_changed(
 def test_program_hides_nothing_of_the_boxs_own(place: str) -> None:
     with pytest.raises(ValueError, match="below /opt"):
         BoxSpec("job-1", programs={place: Path("/bin/true")})
+
+
+def test_program_is_not_looked_up_where_the_runner_happens_to_be() -> None:
+    with pytest.raises(ValueError, match="absolute"):
+        BoxSpec("job-1", programs={"/opt/x": Path("bin/true")})
 
 
 async def test_doors_and_a_listener_leave_nothing_behind(box: RemoteBox) -> None:

@@ -135,7 +135,7 @@ class _Stream:
             self._arrived.set()
 
     def _grant(self, count: Any) -> None:
-        if type(count) is not int or not 0 < count <= WINDOW - self._credit:
+        if not isinstance(count, int) or not 0 < count <= WINDOW - self._credit:
             raise ValueError("credit for what was not sent")
         self._credit += count
         self._granted.set()

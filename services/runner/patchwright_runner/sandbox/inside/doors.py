@@ -106,13 +106,13 @@ class Doors:
         def accept(_mask: int) -> None:
             try:
                 client, _ = listener.accept()
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                return
+                return  # it has gone again
             if len(self._streams) >= STREAMS:
                 _reset(client)
                 return
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._last += 1
             self._send({"stream": self._last, "do": "open", "port": port}, b"")
             stream = _Stream(self._last, client, self._selector, self._send, self._streams)
