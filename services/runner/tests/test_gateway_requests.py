@@ -311,7 +311,7 @@ async def test_any_model_passes_where_the_operator_says_so() -> None:
         (b'{"model": "a", "\\u006dodel": "b"}', "a key twice: 'model'"),
         (b'{"messages": [{"content": {"type": "x", "type": "url"}}]}', "a key twice: 'type'"),
         (b"{" + b'"a":[' * 5000 + b"]" * 5000 + b"}", "nested more than"),
-        (b'{"a": [' + b"[]," * 600_000 + b"[]]}", "values"),
+        (b'{"a": [' + b"[]," * 600_000 + b"[]]}", "too many values"),
         (b'{"max_tokens": NaN}', "NaN"),
         (b'{"max_tokens": -Infinity}', "-Infinity"),
         (b'{"max_tokens": 1e999}', "too large"),

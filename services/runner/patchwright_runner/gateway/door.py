@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -64,15 +65,22 @@ async def listening(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     )
     config.load()
     state = Connections()
-    server = await loop.create_unix_server(lambda: Connection(config, state, {}, loop), path)
-    try:
-        yield
-    finally:
-        server.close()
-        await _end(state)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await server.wait_closed()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        server = await loop.create_unix_server(
+            lambda: Connection(config, state, {}, loop), sock=listener
+        )
+        try:
+            yield
+        finally:
+            # asyncio 3.11 forgets a connection that was accepted just before its server closed:
+            # so first no more are accepted, and those that were find their end.
+            loop.remove_reader(listener)
+            await _end(state)
+            server.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await server.wait_closed()
 
 
 class Connections(ServerState):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -16,18 +17,20 @@ from patchwright_runner.gateway.refusal import RefusedError
 
 DEPTH = 100
 """Objects and lists within each other; a tool's JSON schema needs a dozen or two."""
-VALUES = 500_000
-"""All of a body. A list of empty lists takes twenty times its own size in memory."""
+MARKS = 1_000_000
+"""Strings, brackets and commas of a body: a list of empty lists takes twenty times its own size in
+memory. A conversation of a million tokens has some ten thousand."""
 DIGITS = 20
 """Of a whole number."""
 # An unfinished string reaches to the end: a match that fails would begin anew at each quote.
-STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-BRACKETS = re.compile(rb"[\[\]{}]")
+MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+OPENING = b"[{"
+CLOSING = b"]}"
 
 
 def read(body: bytes) -> dict[str, Any]:
     """The object that the body holds. Raises RefusedError."""
-    _check_size(STRINGS.sub(b"", body))
+    _check_size(body)
     try:
         found = json.loads(
             body.decode(),
@@ -51,13 +54,14 @@ def write(value: object) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _check_size(structure: bytes) -> None:
-    """Counts in a body without its strings what each value needs."""
-    if sum(structure.count(mark) for mark in (b",", b"[", b"{")) > VALUES:
-        raise RefusedError(f"The request body holds more than {VALUES:,} values.")
+def _check_size(body: bytes) -> None:
+    """What its values need in memory and on the stack, before anything is made of them."""
     depth = 0
-    for bracket in BRACKETS.findall(structure):
-        depth += 1 if bracket in b"[{" else -1
+    for number, mark in enumerate(MARK.finditer(body)):
+        if number >= MARKS:
+            raise RefusedError("The request body holds too many values.")
+        first = body[mark.start()]
+        depth += (first in OPENING) - (first in CLOSING)
         if depth > DEPTH:
             raise RefusedError(f"The request body is nested more than {DEPTH} deep.")
 
@@ -65,8 +69,7 @@ def _check_size(structure: bytes) -> None:
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise RefusedError(f"The request body has a key twice: {twice[:60]!a}.")
     for key in found:
         # Two of them could be one after they were written anew.
