@@ -6,7 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchwright_runner.agent.digest import digest
@@ -164,6 +164,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from(["system", "assistant", "user", "result", "news"]),
     st.dictionaries(
