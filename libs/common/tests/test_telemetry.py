@@ -76,6 +76,20 @@ async def test_spans_of_a_handler_carry_the_job(
     assert process.status.status_code == StatusCode.UNSET
 
 
+def test_span_that_is_told_afterwards_has_the_length_that_it_had(
+    spans: InMemorySpanExporter,
+) -> None:
+    with telemetry.job(JOB), telemetry.span("run agent"):
+        telemetry.told("call tool", 1.5, failed=True, attributes={"a": 1})
+    [agent], [call] = named(spans, "run agent"), named(spans, "call tool")
+    assert (call.end_time or 0) - (call.start_time or 0) == 1_500_000_000
+    assert call.status.status_code == StatusCode.ERROR
+    assert dict(call.attributes or {}) == {"a": 1, telemetry.JOB_ID: JOB}
+    assert call.parent is not None
+    assert agent.context is not None
+    assert call.parent.span_id == agent.context.span_id
+
+
 async def test_each_redelivery_hangs_off_the_same_publish(
     nats: NatsServer, bus: Bus, spans: InMemorySpanExporter
 ) -> None:

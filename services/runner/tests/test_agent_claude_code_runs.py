@@ -269,7 +269,7 @@ async def test_seconds_of_all_runs_are_one_budget() -> None:
     assert stage.box.runs[1].timeout < 999.95
 
 
-async def test_tool_calls_are_spans_of_their_own_length(spans: InMemorySpanExporter) -> None:
+async def test_tool_calls_are_spans_of_the_run(spans: InMemorySpanExporter) -> None:
     with job("job-1"):
         await Stage(lines.two_turns()).work()
 

@@ -6,7 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchwright_runner.agent.digest import digest
@@ -136,12 +136,13 @@ def test_text_before_the_last_tool_call_is_not_among_the_last_words() -> None:
 
 def test_endless_transcript_ends_with_a_note() -> None:
     narration = Narration()
-    for number in range(TRANSCRIPT_CHARACTERS // 1_000_000 + 3):
+    for number in range(TRANSCRIPT_CHARACTERS // 1_000_000 + 5):
         text = lines.said(f"msg_{number}", "x" * 1_000_000)
         assert list(narration.hear(json.loads(text))) or number == 0
 
     assert len(json.dumps(narration.transcript)) < TRANSCRIPT_CHARACTERS + 1000
     assert narration.transcript[-1]["content"][-1]["text"] == FULL
+    assert json.dumps(narration.transcript).count(FULL) == 1
 
 
 def test_calls_without_number_are_not_kept() -> None:
@@ -164,6 +165,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from(["system", "assistant", "user", "result", "news"]),
     st.dictionaries(
