@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -31,8 +32,8 @@ from patchwright_local.processes import StartError
 from patchwright_local.settings import LocalSettings
 from patchwright_local.show import Log
 from patchwright_local.stack import Options, make_topology
-from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox import image as sandbox_image
+from patchwright_runner.settings import RunnerSettings, pick_backend
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(secrets.app, name="secrets")
@@ -107,7 +108,7 @@ def demo(sandbox: Sandbox = "") -> None:
 
 
 async def _require(settings: LocalSettings) -> None:
-    await pick_backend(RunnerSettings(sandbox=settings.sandbox))
+    await pick_backend(RunnerSettings(sandbox=settings.sandbox), os.environ)
 
 
 def _start(folder: state.Folder, sandbox: str, console: Console) -> state.Stack:

@@ -23,8 +23,8 @@ from patchwright_local.ports import HOST, Ports
 from patchwright_local.private import is_secret, write_private
 from patchwright_local.processes import Process, Show, StartError, Supervisor
 from patchwright_local.settings import LocalSettings
-from patchwright_runner.main import RunnerSettings, pick_backend
 from patchwright_runner.sandbox.protocol import Backend
+from patchwright_runner.settings import RunnerSettings, pick_backend
 
 JAEGER_IMAGE = "jaegertracing/jaeger:2.11.0"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -107,7 +107,7 @@ class LocalStack:
         return self._described(sandbox)
 
     async def _backend(self) -> Backend:
-        return await pick_backend(RunnerSettings(sandbox=self._settings.sandbox))
+        return await pick_backend(RunnerSettings(sandbox=self._settings.sandbox), os.environ)
 
     def _described(self, sandbox: str) -> state.Stack:
         return state.Stack(

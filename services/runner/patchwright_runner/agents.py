@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pydantic import SecretStr
 
@@ -18,8 +18,7 @@ from patchwright_runner.agent.program import Finished, OpenDoor
 from patchwright_runner.agent.protocol import Agent, Budget, Usage
 from patchwright_runner.gateway import Gateway, GatewaySettings
 from patchwright_runner.repository_config import RepositoryConfig
-
-Kind = Literal["claude", "claude-code", "command"]
+from patchwright_runner.settings import Kind
 
 
 @dataclass(frozen=True, slots=True)

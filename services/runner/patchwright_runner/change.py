@@ -7,7 +7,6 @@ job's own that borrows the mirror's objects: no filter, hook or configuration ha
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from patchwright_git.command import git
 from patchwright_runner.sandbox.protocol import Entry
+from patchwright_runner.scratch import scratch
 
 _SECONDS = 120.0
 BRANCH = "refs/heads/patchwright"
@@ -74,8 +74,7 @@ async def bundle(
     Entries are taken as the sandbox's `collect` yields them, that is validated. The same
     entries and `date` give the same commit id.
     """
-    with tempfile.TemporaryDirectory(prefix="patchwright-change-") as scratch:
-        repository = Path(scratch)
+    with scratch("change") as repository:
         await _create(repository, mirror)
         stream = _stream(entries, base, message, author.at(date))
         await _git(repository, "fast-import", "--quiet", "--done", stdin=stream)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ from patchwright_runner.agent.protocol import Budget
 from patchwright_runner.base_files import find
 from patchwright_runner.config_text import Document, TextError, parse
 from patchwright_runner.egress import Allowlist
+from patchwright_runner.settings import Kind
 
 PATH = ".github/patchwright.yml"
 MOST_BYTES = 64 * 1024
@@ -76,7 +77,7 @@ class BudgetConfig(_Part):
 class RepositoryConfig(_Part):
     """What a repository asks for."""
 
-    agent: Literal["claude", "claude-code", "command"] | None = None
+    agent: Kind | None = None
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@-]{1,100}$")] | None = None
     setup: Commands = ()
     verify: Commands = ()

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from patchwright_git.command import GitFailed, git
 from patchwright_github.address import lies_on
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.entries import check_path
+from patchwright_runner.scratch import scratch
 
 MOST = 100
 """Submodules of one repository; those of submodules are left out."""
@@ -129,14 +129,16 @@ async def place(
 
 async def _place(box: Unpacking, mirror: Mirror, repository_id: int, submodule: Submodule) -> None:
     name = f"{repository_id}-{hashlib.sha256(submodule.url.encode()).hexdigest()[:16]}"
-    with tempfile.NamedTemporaryFile(prefix="patchwright-submodule-") as archive:
+    with scratch("submodule") as folder:
+        archive = folder / "files.tar"
         async with mirror.held(name):
             path = await mirror.fetch(name, submodule.url, None, sha=submodule.commit)
-            await _archive(path, submodule, archive.name)
-        await box.unpack(_pieces(archive))
+            await _archive(path, submodule, archive)
+        with archive.open("rb") as file:
+            await box.unpack(_pieces(file))
 
 
-async def _archive(mirror: Path, submodule: Submodule, output: str) -> None:
+async def _archive(mirror: Path, submodule: Submodule, output: Path) -> None:
     options = ("--format=tar", f"--prefix=workspace/{submodule.path}/", f"--output={output}")
     try:
         await git(

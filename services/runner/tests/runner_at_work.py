@@ -131,7 +131,8 @@ class Bench:
         )
         job = JobRequested(
             job_id=self.job_id, repository=place, issue_number=2, title="Title", body=body,
-            sender="ada", base=self.base, attempt=1, delivery_id="d", requested_at=datetime.now(UTC),
+            sender="ada", base=self.base, attempt=1, delivery_id="d",
+            requested_at=datetime.now(UTC),
         )  # fmt: skip
         await self.bus.emit(JOB_REQUESTED, job, step="requested", once=True)
 

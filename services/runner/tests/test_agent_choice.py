@@ -14,8 +14,9 @@ from patchwright_runner.agent import Agent, Budget, ClaudeAgent, Usage
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
 from patchwright_runner.agent.claude_code_program import IN_BOX
 from patchwright_runner.agent.command import CommandAgent
-from patchwright_runner.agents import Choice, Kind, OperatorsAgents
+from patchwright_runner.agents import Choice, OperatorsAgents
 from patchwright_runner.repository_config import RepositoryConfig
+from patchwright_runner.settings import Kind
 
 CHOICE = Choice(
     kind="claude",

@@ -44,9 +44,8 @@ from patchwright_runner.agent.protocol import (
 from patchwright_runner.agent.tools import COMMAND_SECONDS, Outcome, Toolbox, not_executed
 from patchwright_runner.agent.window import Window, window_of
 from patchwright_runner.sandbox.protocol import Sandbox
+from patchwright_runner.settings import BASE_URL, DEFAULT_MODEL
 
-BASE_URL = "https://api.anthropic.com"
-DEFAULT_MODEL = "claude-opus-5-5"
 MAX_TOKENS = 32_000
 """Of one reply, thinking included."""
 

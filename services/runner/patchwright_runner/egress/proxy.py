@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from patchwright_runner.egress.dialing import BUFFER, Dialer, Resolver, SystemRe
 from patchwright_runner.egress.ledger import Ledger
 from patchwright_runner.egress.refusal import Refusal, answer
 from patchwright_runner.egress.reports import Purpose
+from patchwright_runner.scratch import scratch
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,8 @@ class Egress:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Path]:
         """The path of the UNIX socket that is the proxy. On leaving, every connection ends."""
-        # A socket's path has 107 bytes at most.
-        with tempfile.TemporaryDirectory(prefix="pw-egress-") as folder:
-            path = Path(folder) / "proxy"
+        with scratch("egress") as folder:
+            path = folder / "proxy"
             server = await asyncio.start_unix_server(self._accept, path, limit=BUFFER)
             self._open = True
             try:

@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +29,10 @@ FIRST_REQUEST_SECONDS = 60.0
 IDLE_SECONDS = 3600
 """Between two requests: a program that runs a long test may keep its connection."""
 CLOSE_SECONDS = 5.0
-LONGEST_PATH = 100
-"""Bytes; the system's limit is 107."""
 ROUNDS = 5
 """Of the event loop: one that was just accepted becomes a connection, and then is told its end."""
 SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - not among the others
 """For what uvicorn says of broken requests: the sandbox must not be able to fill our log."""
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """Nobody else on this machine can look inside."""
-    for parent in (None, "/tmp"):  # noqa: S108 - a private folder in it
-        with tempfile.TemporaryDirectory(prefix="pw-gateway-", dir=parent) as name:
-            if len(name) < LONGEST_PATH - len("/model") or parent:
-                yield Path(name)
-                return
 
 
 @asynccontextmanager

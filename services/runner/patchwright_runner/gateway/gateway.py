@@ -14,12 +14,13 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.agent.protocol import Usage
 from patchwright_runner.gateway.app import Endpoints
 from patchwright_runner.gateway.conversation import Conversation
-from patchwright_runner.gateway.door import listening, private_folder
+from patchwright_runner.gateway.door import listening
 from patchwright_runner.gateway.ledger import Ledger
 from patchwright_runner.gateway.relay import Relay
 from patchwright_runner.gateway.remarks import Remarks
 from patchwright_runner.gateway.settings import Exchange, GatewaySettings
 from patchwright_runner.gateway.upstream import Upstream
+from patchwright_runner.scratch import scratch
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Gateway:
         )
         app = Endpoints(self._settings, conversation, self._ledger, remarks)
         self._ledger.begin()
-        with private_folder() as folder:
+        with scratch("model") as folder:
             async with self._telling(), upstream.connected(), listening(app, folder / "model"):
                 yield folder / "model"
 
