@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.boxes import LIMITS, MIB
 from harness.repositories import Repository
 from patchwright_runner.environment import EnvironmentCache, Recipe, recipe
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -17,8 +18,6 @@ from patchwright_runner.sandbox.inside import packing
 from patchwright_runner.sandbox.pool import Pool
 from patchwright_runner.sandbox.protocol import Backend, BoxLost, BoxSpec, Sandbox, ToolError
 from patchwright_runner.sandbox.remote import RemoteBox
-
-from .conftest import LIMITS, MIB
 
 RECIPE = Recipe(7, "test", ("make deps",), (("requirements.txt", "0" * 40),))
 SET_UP = """

@@ -28,7 +28,7 @@ from patchwright_ingest.trigger import LABEL
 from patchwright_local import state
 from patchwright_local.connection import connected
 from patchwright_local.demo_app import REPOSITORY
-from patchwright_runner.main import RunnerSettings, pick_backend
+from patchwright_runner.settings import RunnerSettings, pick_backend
 from standin_github.client import StandinGitHub
 
 START_TIMEOUT = 90.0
@@ -228,7 +228,7 @@ def _wait(process: subprocess.Popen[bytes], folder: state.Folder, log: Path) -> 
 async def require(sandbox: str) -> None:
     """A missing sandbox skips on a person's machine and fails where CI promised it."""
     try:
-        await pick_backend(RunnerSettings(sandbox=sandbox))
+        await pick_backend(RunnerSettings(sandbox=sandbox), os.environ)
     except Permanent as missing:
         if os.environ.get("CI") == "true":
             pytest.fail(missing.reason)
