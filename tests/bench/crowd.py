@@ -63,6 +63,9 @@ class Claudes:
 
     url: str
 
+    def kind(self, config: RepositoryConfig) -> str:
+        return "claude"
+
     def model(self, config: RepositoryConfig) -> str:
         return "claude-opus-5-5"
 

@@ -44,11 +44,13 @@ class _Record(BaseModel):
 class Progress(_Record):
     """After which turn a job can go on, and what was kept of it in `PW_CHECKPOINTS`.
 
-    `crashes` is how many runners had died with the job until then.
+    `agent` is the kind of agent that worked on it. `crashes` is how many runners had died with
+    the job until then.
     """
 
     epoch: int
     turn: int
+    agent: str
     transcript_sha256: str
     tree_sha256: str
     crashes: int = 0

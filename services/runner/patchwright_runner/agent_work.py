@@ -54,6 +54,7 @@ class AgentWork:
         self._config = config
         self._box = box
         self._ways = ways
+        self._kind = shop.agents.kind(config)
 
     async def do(self, task: Task) -> Done:
         """Raises what the agent and the box raise, and `Overtaken`."""
@@ -91,7 +92,7 @@ class AgentWork:
         """Where an earlier attempt was cut off, with the tree as it was then."""
         shop, job_id = self._shop, self._job.job_id
         moment = await checkpoints.newest(shop.bus, shop.claims, job_id, shop.limits)
-        if moment is None:
+        if moment is None or moment.agent != self._kind:
             return None
         with telemetry.span("restore checkpoint"):
             await self._box.restore(moment.entries)
@@ -103,7 +104,8 @@ class AgentWork:
         if turn.box_is_busy or not turn.transcript:
             return
         try:
-            moment = Moment(Checkpoint(turn.number, turn.transcript), await self._entries())
+            entries = await self._entries(quick=True)
+            moment = Moment(self._kind, Checkpoint(turn.number, turn.transcript), entries)
         except Permanent as error:
             log.warning("turn %d cannot be kept: %s", turn.number, error.reason)
             return
@@ -136,9 +138,9 @@ class AgentWork:
             rounds=rounds,
         )
 
-    async def _entries(self) -> tuple[Entry, ...]:
+    async def _entries(self, *, quick: bool = False) -> tuple[Entry, ...]:
         with telemetry.span("collect change"):
-            return tuple([entry async for entry in self._box.collect(self._job.base)])
+            return tuple([entry async for entry in self._box.collect(self._job.base, quick=quick)])
 
     @asynccontextmanager
     async def _way_for_agent(self) -> AsyncIterator[Sandbox]:

@@ -56,13 +56,17 @@ class OperatorsAgents:
         self._vault = vault
         self._choice = choice
 
+    def kind(self, config: RepositoryConfig) -> Kind:
+        """See workshop.Agents."""
+        return config.agent or self._choice.kind
+
     def model(self, config: RepositoryConfig) -> str:
         """See workshop.Agents."""
         return config.model or self._choice.model
 
     def programs(self, config: RepositoryConfig) -> Mapping[str, Path]:
         """See workshop.Agents."""
-        kind, choice = self._kind(config), self._choice
+        kind, choice = self.kind(config), self._choice
         if kind == "claude-code":
             return {IN_BOX: find_program(choice.program, path=choice.path)}
         return _of_command(choice) if kind == "command" else {}
@@ -72,7 +76,7 @@ class OperatorsAgents:
         choice, model = self._choice, self.model(config)
         budget = config.budget.within(choice.budget)
         key = await self._vault.model_key(job_id)
-        kind = self._kind(config)
+        kind = self.kind(config)
         if kind == "claude":
             return ClaudeAgent(
                 api_key=key, model=model, base_url=choice.base_url, budget=budget, used=used
@@ -81,9 +85,6 @@ class OperatorsAgents:
         if kind == "claude-code":
             return ClaudeCodeAgent(open_door=door, model=model, budget=budget)
         return CommandAgent(open_door=door, command=choice.command, model=model, budget=budget)
-
-    def _kind(self, config: RepositoryConfig) -> Kind:
-        return config.agent or self._choice.kind
 
     def _door(self, key: SecretStr, model: str, budget: Budget, used: Usage) -> OpenDoor:
         def open_door(*, turns: int, finished: Finished | None = None) -> Gateway:

@@ -32,6 +32,8 @@ TRANSCRIPT_BYTES = 64 * 2**20
 class Moment:
     """A job after one of its turns."""
 
+    agent: str
+    """Its kind: another one cannot read the conversation."""
     checkpoint: Checkpoint
     entries: tuple[Entry, ...]
     """How the tree differs from the base."""
@@ -43,6 +45,7 @@ async def keep(bus: Bus, claims: Claims, job_id: str, epoch: int, moment: Moment
     progress = Progress(
         epoch=epoch,
         turn=moment.checkpoint.turns,
+        agent=moment.agent,
         transcript_sha256=await bus.put(PW_CHECKPOINTS, conversation),
         tree_sha256=await bus.put(PW_CHECKPOINTS, _packed(written(moment.entries))),
     )
@@ -62,7 +65,7 @@ async def newest(bus: Bus, claims: Claims, job_id: str, limits: Limits) -> Momen
         transcript = await _read(bus, progress.transcript_sha256, TRANSCRIPT_BYTES)
         tree = await _read(bus, progress.tree_sha256, limits.changed_bytes * 2 + 2**20)
         checkpoint = Checkpoint(progress.turn, _conversation(transcript))
-        return Moment(checkpoint, read(tree, limits))
+        return Moment(progress.agent, checkpoint, read(tree, limits))
     except (Permanent, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         log.error("the checkpoint after turn %d cannot be used: %s", progress.turn, error)
         return None

@@ -24,6 +24,10 @@ from patchwright_runner.ways_out import Permission
 class Agents(Protocol):
     """Whoever can work on a job, chosen by the repository or else the operator."""
 
+    def kind(self, config: RepositoryConfig) -> str:
+        """Which of them; one can go on where another attempt with the same kind stopped."""
+        ...
+
     def model(self, config: RepositoryConfig) -> str:
         """The model's name, for people."""
         ...

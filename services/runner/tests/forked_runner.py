@@ -60,6 +60,9 @@ class Settings:
 class Claudes:
     settings: Settings
 
+    def kind(self, config: RepositoryConfig) -> str:
+        return "claude"
+
     def model(self, config: RepositoryConfig) -> str:
         return "scripted"
 

@@ -112,7 +112,7 @@ class LocalDirectorySandbox:
     async def checkout(self, base: str) -> None:
         raise NotImplementedError
 
-    def collect(self, base: str) -> AsyncIterator[Entry]:
+    def collect(self, base: str, *, quick: bool = False) -> AsyncIterator[Entry]:
         raise NotImplementedError
 
     async def restore(self, entries: Iterable[Entry]) -> None:

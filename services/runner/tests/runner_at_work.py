@@ -76,7 +76,7 @@ class Folder(LocalDirectorySandbox):
     async def checkout(self, base: str) -> None:
         self.base = base
 
-    async def collect(self, base: str) -> AsyncIterator[Entry]:
+    async def collect(self, base: str, *, quick: bool = False) -> AsyncIterator[Entry]:
         assert base == self.base
         yield Entry("new.txt", "100644", b"new\n")
 
@@ -112,6 +112,7 @@ class Bench:
     folder: Path
     job_id: str = JOB
     says: str = "Done."
+    kind: str = "scripted"
     backend: Backend | None = None
     """A folder for None, in which everything looks checked out."""
     used: list[Usage] = field(default_factory=list)
@@ -158,6 +159,9 @@ class Bench:
                 return AgentResult(bench.says, Usage(1, 1, dollars=0.25), turns, [])
 
         class Troupe:
+            def kind(self, config: RepositoryConfig) -> str:
+                return bench.kind
+
             def model(self, config: RepositoryConfig) -> str:
                 return config.model or "scripted"
 

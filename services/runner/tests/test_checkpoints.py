@@ -70,6 +70,19 @@ async def test_next_attempt_goes_on_after_the_last_turn(bench: Bench, backend: B
     assert (change.spent.turns, change.spent.dollars) == (3, 0.5)
 
 
+async def test_another_agent_begins_anew(bench: Bench) -> None:
+    async def turn_and_retry(observer: Observer, box: Sandbox) -> None:
+        await observer.turn_finished(turn(1))
+        raise Retry("the model is away")
+
+    await bench.request()
+    with pytest.raises(Retry):
+        await bench.work(turn_and_retry)
+    bench.kind = "another"
+    await bench.work()
+    assert bench.resumed == [None, None]
+
+
 async def test_overtaken_runner_leaves_no_checkpoint(bench: Bench) -> None:
     claim = await bench.claims.take(JOB, "first")
     await bench.claims.take(JOB, "second")
@@ -79,7 +92,7 @@ async def test_overtaken_runner_leaves_no_checkpoint(bench: Bench) -> None:
 
 
 async def keep(bench: Bench, epoch: int, number: int) -> None:
-    moment = Moment(Checkpoint(number, TALK), TREE)
+    moment = Moment("scripted", Checkpoint(number, TALK), TREE)
     await checkpoints.keep(bench.bus, bench.claims, JOB, epoch, moment)
 
 
@@ -89,7 +102,7 @@ async def test_newest_checkpoint_outlives_its_epoch(bench: Bench) -> None:
     await keep(bench, first.epoch, 2)
     await bench.claims.take(JOB, "second")
     moment = await checkpoints.newest(bench.bus, bench.claims, JOB, Limits())
-    assert moment == Moment(Checkpoint(2, TALK), TREE)
+    assert moment == Moment("scripted", Checkpoint(2, TALK), TREE)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +116,7 @@ async def test_checkpoint_that_is_damaged_costs_the_work_and_not_the_job(
     claim = await bench.claims.take(JOB, "first")
     digest = await bench.bus.put(PW_CHECKPOINTS, stored)
     tree = await bench.bus.put(PW_CHECKPOINTS, zlib.compress(written(TREE)))
-    made = Progress(epoch=1, turn=1, transcript_sha256=digest, tree_sha256=tree)
+    made = Progress(epoch=1, turn=1, agent="scripted", transcript_sha256=digest, tree_sha256=tree)
     await bench.claims.progress(JOB, claim.epoch, made)
     assert await checkpoints.newest(bench.bus, bench.claims, JOB, Limits()) is None
     await bench.request()
@@ -114,7 +127,7 @@ async def test_checkpoint_that_is_damaged_costs_the_work_and_not_the_job(
 async def test_checkpoint_that_is_gone_costs_the_work_and_not_the_job(bench: Bench) -> None:
     claim = await bench.claims.take(JOB, "first")
     gone = "0" * 64
-    made = Progress(epoch=1, turn=1, transcript_sha256=gone, tree_sha256=gone)
+    made = Progress(epoch=1, turn=1, agent="scripted", transcript_sha256=gone, tree_sha256=gone)
     await bench.claims.progress(JOB, claim.epoch, made)
     assert await checkpoints.newest(bench.bus, bench.claims, JOB, Limits()) is None
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.boxes import LIMITS, MIB
 from harness.repositories import Repository
 from patchwright_common.errors import Permanent
+from patchwright_runner.sandbox.inside import tree
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Entry
 from patchwright_runner.sandbox.remote import RemoteBox
 
@@ -52,6 +56,72 @@ async def test_edits_additions_and_deletions_are_the_change(
         "deleted.txt": Entry("deleted.txt", None),
         "n/m/new": Entry("n/m/new", "100644", b"new\n"),
     }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "true",
+        "echo ONE > changed.txt.new; tail -n +2 changed.txt >> changed.txt.new;"
+        " touch -r changed.txt changed.txt.new; mv changed.txt.new changed.txt",
+        "sed -i s/one/ONE/ changed.txt; touch -d @0 changed.txt",
+        "cp -rp folder other; echo n > other/deep.txt; mv folder third; mv other folder",
+        "chmod +x kept.txt; rm deleted.txt; ln -sf changed.txt link",
+        "rm .git/index; echo x >> kept.txt",
+        "git rm -q --cached kept.txt; echo kept.txt > .gitignore; echo y > kept.txt",
+    ],
+)
+async def test_quick_look_sees_what_the_whole_one_sees(
+    worktree: RemoteBox, repository: Repository, command: str
+) -> None:
+    await _do(worktree, command)
+    quick = [entry async for entry in worktree.collect(repository.base, quick=True)]
+    assert quick == [entry async for entry in worktree.collect(repository.base)]
+    assert quick or command == "true"
+
+
+async def test_quick_look_reads_only_what_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = Repository.create(tmp_path / "origin")
+    monkeypatch.setattr(tree, "OBJECTS", str(origin.bare / "objects"))
+    monkeypatch.setattr(tree, "SCRATCH", str(tmp_path))
+    workspace = str(tmp_path / "workspace")
+    tree.checkout(_git, workspace, origin.base)
+    written = tree.written(workspace, origin.base)
+    (tmp_path / "workspace" / "kept.txt").write_text("other")
+    read = []
+
+    def compare(*arguments: Any) -> tree.Changed | None:
+        read.append(arguments[1])
+        return plainly(*arguments)
+
+    plainly = tree._compare
+    monkeypatch.setattr(tree, "_compare", compare)
+    changed = list(tree.collect(_git, workspace, origin.base, MIB, written))
+    assert [entry.path for entry in changed] == ["kept.txt"]
+    assert read == ["kept.txt"]
+
+
+def _git(
+    *arguments: str,
+    directory: str = "/",
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    accept: tuple[int, ...] = (0,),
+    seconds: float = 60,
+) -> bytes:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=directory,
+        input=stdin,
+        env={**os.environ, **tree.git_environment(), **(environment or {})},
+        stdout=subprocess.PIPE,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode in accept
+    return done.stdout
 
 
 async def test_what_the_agent_committed_is_part_of_the_change(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from patchwright_runner.sandbox import boot, cgroup
-from patchwright_runner.sandbox.inside.tree import OBJECTS, SCRATCH
+from patchwright_runner.sandbox.inside.tree import OBJECTS, SCRATCH, SCRATCH_BYTES
 from patchwright_runner.sandbox.launch import Launch
 from patchwright_runner.sandbox.protocol import (
     AGENT_ID,
@@ -221,7 +221,7 @@ def _writable(limits: Limits) -> list[str]:
         "/tmp": ("1777", limits.scratch_bytes),  # noqa: S108 - inside the box
         "/dev/shm": ("1777", _SHARED_MEMORY_BYTES),  # noqa: S108
         HOME: ("0755", limits.scratch_bytes),
-        SCRATCH: ("0700", _SMALL),
+        SCRATCH: ("0700", SCRATCH_BYTES),
         WORKSPACE: ("0755", limits.workspace_bytes),
     }
     return [

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from patchwright_runner.sandbox import boot
 from patchwright_runner.sandbox.image import DEFAULT_IMAGE
-from patchwright_runner.sandbox.inside.tree import OBJECTS, SCRATCH
+from patchwright_runner.sandbox.inside.tree import OBJECTS, SCRATCH, SCRATCH_BYTES
 from patchwright_runner.sandbox.launch import Launch
 from patchwright_runner.sandbox.protocol import (
     AGENT_ID,
@@ -170,7 +170,7 @@ def _file_systems(spec: BoxSpec) -> list[str]:
     flags = [
         *("--read-only", "--tmpfs", f"/tmp:{scratch},mode=1777"),  # noqa: S108 - the box's own
         *("--tmpfs", f"{HOME}:{scratch},mode=0755"),
-        *("--tmpfs", f"{SCRATCH}:{owned},noexec,mode=0700,size=1m"),
+        *("--tmpfs", f"{SCRATCH}:{owned},noexec,mode=0700,size={SCRATCH_BYTES}"),
         *("--tmpfs", f"{WORKSPACE}:{owned},exec,mode=0755,size={limits.workspace_bytes}"),
     ]
     if spec.mirror is not None:

@@ -62,8 +62,8 @@ class Passage:
     async def checkout(self, base: str) -> None:
         await self._box.checkout(base)
 
-    def collect(self, base: str) -> AsyncIterator[Entry]:
-        return self._box.collect(base)
+    def collect(self, base: str, *, quick: bool = False) -> AsyncIterator[Entry]:
+        return self._box.collect(base, quick=quick)
 
     async def restore(self, entries: Iterable[Entry]) -> None:
         await self._box.restore(entries)

@@ -154,9 +154,11 @@ class Sandbox(Protocol):
         """Make the workspace a fresh clone at commit `base`: no remote, no copied objects."""
         ...
 
-    def collect(self, base: str) -> AsyncIterator[Entry]:
+    def collect(self, base: str, *, quick: bool = False) -> AsyncIterator[Entry]:
         """Stream what differs from commit `base`, whether it was committed or not.
 
+        `quick` does not read files again that look untouched since the check-out: good
+        enough for a checkpoint, where a result needs certainty.
         Raises Permanent when the change is over a limit or holds a path that no
         repository may have.
         """

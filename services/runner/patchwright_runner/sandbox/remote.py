@@ -101,8 +101,9 @@ class RemoteBox:
                 piece = entry.content[at : at + _PIECE]
                 await self._call({**header, "at": at}, piece, _EDIT_SECONDS)
 
-    async def collect(self, base: str) -> AsyncIterator[Entry]:
-        header = {"op": "collect", "base": base, "most": self._limits.changed_bytes}
+    async def collect(self, base: str, *, quick: bool = False) -> AsyncIterator[Entry]:
+        most = self._limits.changed_bytes
+        header = {"op": "collect", "base": base, "most": most, "quick": quick}
         end = asyncio.get_running_loop().time() + _TREE_SECONDS
         async with self._turn:
             with self._connection.request(header) as request:

@@ -64,6 +64,7 @@ class Box:
         self._editor = edit.Editor(configuration.workspace)
         self._untouched: str | None = None
         """The commit that the workspace is at, as long as nothing of the agent's has run."""
+        self._written: tree.Written | None = None
         self._rlimits = process.Rlimits(
             configuration.open_files,
             configuration.file_bytes,
@@ -181,12 +182,14 @@ class Box:
         elif before != base:
             _move(git, workspace, before, base)
         self._untouched = base
+        self._written = tree.written(workspace, base)
         return {}, b""
 
     def _collect(self, header: dict[str, Any], _: bytes) -> tuple[dict[str, Any], bytes]:
         git = self._git(header["id"])
         workspace = self._configuration.workspace
-        for changed in tree.collect(git, workspace, header["base"], header["most"]):
+        believed = self._written if header["quick"] else None
+        for changed in tree.collect(git, workspace, header["base"], header["most"], believed):
             if not self._wanted(header["id"]):
                 break
             item = {"path": changed.path, "mode": changed.mode, "size": changed.size}

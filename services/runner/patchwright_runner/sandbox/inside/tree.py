@@ -5,7 +5,7 @@ in its own `.git` decides only which ignored files it had added on purpose.
 """
 
 # os.path and os.open: names that are no UTF-8, flags that pathlib does not have.
-# ruff: noqa: PTH101, PTH103, PTH108, PTH112, PTH115, PTH118, PTH120, PTH123
+# ruff: noqa: PTH101, PTH103, PTH108, PTH112, PTH115, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from typing import NamedTuple
 OBJECTS = "/mirror/objects"
 SCRATCH = "/run/patchwright"
 """A small file system of our own: an agent that filled /tmp does not lose its work."""
+SCRATCH_BYTES = 64 << 20
+"""Room for git's record of half a million files."""
 Git = Callable[..., bytes]
 """`git(*arguments, directory=…, stdin=…, environment=…, accept=(0,), seconds=…)` → its output;
 raises GitFailed on any other exit code and at its time limit."""
@@ -44,6 +46,15 @@ class Changed(NamedTuple):
     mode: str | None
     size: int = 0
     content: bytes = b""
+
+
+class Written(NamedTuple):
+    """A check-out as git recorded it: `record` has each file's number, size and times."""
+
+    base: str
+    record: bytes
+    at: int
+    """When, in nanoseconds: a file that is as old may have been changed since."""
 
 
 class Blob(NamedTuple):
@@ -81,8 +92,22 @@ def move(git: Git, workspace: str, before: str, after: str) -> None:
     git("update-ref", "HEAD", after, directory=workspace)
 
 
-def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]:
-    """What differs from `base`: deletions first, files over `most` bytes without content."""
+def written(workspace: str, base: str) -> Written:
+    """To be asked before anything of the agent's runs."""
+    index = os.path.join(workspace, ".git", "index")
+    with open(index, "rb") as file:
+        return Written(base, file.read(), os.stat(index).st_mtime_ns)
+
+
+def collect(
+    git: Git, workspace: str, base: str, most: int, believed: Written | None = None
+) -> Iterator[Changed]:
+    """What differs from `base`: deletions first, files over `most` bytes without content.
+
+    Files of an earlier check-out whose number, size and times are still the same are not
+    read again when it is `believed`. That a write changes them is the kernel's promise, but
+    for a file that is mapped into memory it comes late.
+    """
     with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         environment = _private_repository(git, scratch, workspace)
         tree = _base_tree(git, base, environment)
@@ -90,10 +115,13 @@ def collect(git: Git, workspace: str, base: str, most: int) -> Iterator[Changed]
         links = {path for path, blob in tree.items() if blob.mode == "160000"}
         walk = _Walk(git, workspace, kept, links, environment)
         present = walk.files()
+        same: set[str] = set()
+        if believed is not None and believed.base == base:
+            same = set(tree) - _touched(git, scratch, believed, environment)
         for path in sorted(set(tree) - set(present)):
             if path not in links or not os.path.isdir(os.path.join(workspace, path)):
                 yield Changed(path, None)
-        for path in sorted(present):
+        for path in sorted(set(present) - same):
             changed = _compare(workspace, path, present[path], tree.get(path), most)
             if changed is not None:
                 yield changed
@@ -103,11 +131,24 @@ def _private_repository(git: Git, scratch: str, workspace: str) -> dict[str, str
     """A repository that the agent never saw, so that it cannot have prepared it."""
     git("init", "--quiet", "--bare", "--template=", scratch)
     _write(os.path.join(scratch, "objects", "info", "alternates"), f"{OBJECTS}\n")
+    _write(os.path.join(scratch, "info", "attributes"), _AS_STORED)
     return {
         "GIT_DIR": scratch,
         "GIT_WORK_TREE": workspace,
         "GIT_NO_REPLACE_OBJECTS": "1",
     }
+
+
+def _touched(git: Git, scratch: str, written: Written, environment: dict[str, str]) -> set[str]:
+    index = os.path.join(scratch, "written")
+    with open(index, "wb") as file:
+        file.write(written.record)
+    os.utime(index, ns=(written.at, written.at))
+    listed = git(
+        *("diff-files", "-z", "--name-only", "--ignore-submodules=all"),
+        environment={**environment, "GIT_INDEX_FILE": index},
+    )
+    return {os.fsdecode(name) for name in listed.split(b"\0") if name}
 
 
 def _write(path: str, text: str) -> None:
