@@ -290,6 +290,7 @@ async def test_redirect_to_another_host_is_not_followed(web: Origin) -> None:
     "raw",
     [
         b"junk\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000,
     ],

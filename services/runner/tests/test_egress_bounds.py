@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from patchwright_runner.egress import Allowlist, Egress, EgressLimits, Ended, Ledger, Refused
+from patchwright_runner.egress.relay import patience
 
 from .egress_parts import (
     LOOPBACK,
@@ -139,6 +140,15 @@ async def test_silent_tunnel_is_cut_off(web: Origin) -> None:
     async with way(f"{MIRROR}:{web.port}", limits=limits) as proxy:
         client = await begun(proxy, web.port, start_of_tls(MIRROR))
         assert b"200" in await client.rest()
+
+
+async def test_tunnel_that_is_used_outlasts_the_time_for_silence() -> None:
+    loop = asyncio.get_running_loop()
+    async with patience(3.0) as alive:
+        end = loop.time() + 3.5
+        while loop.time() < end:
+            alive()
+            await asyncio.sleep(0.05)
 
 
 async def test_busy_tunnel_is_cut_off_when_its_time_is_over(web: Origin) -> None:

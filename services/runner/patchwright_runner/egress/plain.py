@@ -77,15 +77,17 @@ class Document:
         self._upstream[1].write(data)
         await self._upstream[1].drain()
 
-    async def _next(self) -> h11.Event | None:
-        """The next part of the response; None for nothing of interest."""
+    async def _next(self) -> h11.Event:
+        """The next part of the response."""
         while (event := self._other.next_event()) is h11.NEED_DATA:
             data = await self._upstream[0].read(BUFFER)
             self._ledger.got(self._contact, len(data))
             self._other.receive_data(data)
-        return event if isinstance(event, h11.Event) else None
+        if not isinstance(event, h11.Event):
+            raise h11.RemoteProtocolError("another protocol follows")
+        return event
 
-    async def _pass_on(self, event: h11.Event | None) -> None:
+    async def _pass_on(self, event: h11.Event) -> None:
         if isinstance(event, h11.Response):
             event = h11.Response(
                 status_code=event.status_code,
