@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,81 +17,15 @@ from patchwright_runner.sandbox.choose import NoSandbox, choose
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
 from patchwright_runner.sandbox.protocol import Availability, Backend, BoxLost, BoxSpec
 
-OWNER = """
-import asyncio, sys
-from patchwright_runner.sandbox.{module} import {kind}
-from patchwright_runner.sandbox.protocol import BoxSpec, Limits
-
-async def main():
-    limits = Limits(memory_bytes=192 << 20, workspace_bytes=1 << 20)
-    box = await {kind}(sys.argv[1]).start(BoxSpec("job-1", limits=limits))
-    marker = sys.argv[2]
-    asyncio.get_running_loop().call_later(1, lambda: print("running", flush=True))
-    orphan, stubborn = f"(setsid sleep {{marker}} &)", f"exec -a {{marker}} sleep 600"
-    await box.run(f"{{orphan}}; trap '' TERM; {{stubborn}}", timeout=600)
-
-asyncio.run(main())
-"""
-
-
-def _alive(marker: str) -> list[str]:
-    """Processes on this machine whose command line holds `marker`, ours aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if marker.encode() in arguments and b"python" not in arguments[0]:
-            found.append(path.parent.name)
-    return found
-
-
-def _groups(runner_id: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/patchwright/{runner_id}.*/"))
-
-
-def _containers(runner_id: str) -> list[str]:
-    label = f"label=patchwright.runner={runner_id}"
-    listed = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", label],
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    return listed.stdout.decode().split()
-
-
-async def _until(check: Callable[[], object], seconds: float) -> float:
-    began = time.monotonic()
-    while not check():
-        assert time.monotonic() - began < seconds
-        await asyncio.sleep(0.05)
-    return time.monotonic() - began
-
-
-async def test_box_dies_when_its_runner_is_killed(backend: Backend, runner_id: str) -> None:
-    program = OWNER.format(module=backend.name, kind=type(backend).__name__)
-    marker = str(100_000 + os.getpid())
-    command = [sys.executable, "-c", program, runner_id, marker]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"running\n"
-        assert len(_alive(marker)) == 2
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
-        await _until(lambda: not _alive(marker), 5)
-    await _until(lambda: not _containers(runner_id), 5)
-    await backend.sweep()
-    assert _groups(runner_id) == []
+from .leftovers import alive, containers, groups, until
 
 
 async def test_box_that_hangs_is_removed_all_the_same(backend: Backend, runner_id: str) -> None:
     marker = str(300_000 + os.getpid())
     box = await backend.start(BoxSpec("job-1", limits=LIMITS))
     call = asyncio.create_task(box.run(f"exec sleep {marker}", timeout=600))
-    await _until(lambda: _alive(marker), 5)
-    status = Path(f"/proc/{_alive(marker)[0]}/status").read_text()
+    await until(lambda: alive(marker), 5)
+    status = Path(f"/proc/{alive(marker)[0]}/status").read_text()
     first_process = int(status.partition("PPid:")[2].split()[0])
     signals.pause(first_process)
     began = time.monotonic()
@@ -102,27 +33,27 @@ async def test_box_that_hangs_is_removed_all_the_same(backend: Backend, runner_i
     assert time.monotonic() - began < 6
     with pytest.raises(BoxLost):
         await call
-    await _until(lambda: not _alive(marker) and not _containers(runner_id), 2)
-    assert _groups(runner_id) == []
+    await until(lambda: not alive(marker) and not containers(runner_id), 2)
+    assert groups(runner_id) == []
 
 
 async def test_close_leaves_nothing(backend: Backend, runner_id: str) -> None:
     marker = str(200_000 + os.getpid())
     box = await backend.start(BoxSpec("job-1", limits=LIMITS))
     call = asyncio.create_task(box.run(f"setsid sleep {marker} & sleep {marker}", timeout=600))
-    await _until(lambda: len(_alive(marker)) == 2, 5)
+    await until(lambda: len(alive(marker)) == 2, 5)
     began = time.monotonic()
     await box.close()
     assert time.monotonic() - began < 5
     with pytest.raises(BoxLost):
         await call
-    assert (_alive(marker), _containers(runner_id), _groups(runner_id)) == ([], [], [])
+    assert (alive(marker), containers(runner_id), groups(runner_id)) == ([], [], [])
 
 
 async def test_box_that_fails_to_start_leaves_nothing(backend: Backend, runner_id: str) -> None:
     with pytest.raises((BoxLost, OSError)):
         await backend.start(BoxSpec("job-1", mirror=Path("/nonexistent"), limits=LIMITS))
-    assert (_containers(runner_id), _groups(runner_id)) == ([], [])
+    assert (containers(runner_id), groups(runner_id)) == ([], [])
 
 
 async def test_cancelled_start_leaves_nothing(backend: Backend, runner_id: str) -> None:
@@ -131,7 +62,7 @@ async def test_cancelled_start_leaves_nothing(backend: Backend, runner_id: str) 
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    await _until(lambda: not _containers(runner_id) and not _groups(runner_id), 5)
+    await until(lambda: not containers(runner_id) and not groups(runner_id), 5)
 
 
 async def test_sweep_removes_what_a_crash_left() -> None:
@@ -144,18 +75,18 @@ async def test_sweep_removes_what_a_crash_left() -> None:
     left = ("docker", "run", "--detach", "--network", "none", *label, image, "sleep", "60")
     assert subprocess.run(left, capture_output=True, timeout=30, check=False).returncode == 0
     assert await backend.sweep() == 1
-    assert _containers("test-crashed") == []
+    assert containers("test-crashed") == []
     assert await backend.sweep() == 0
 
 
-async def test_sweep_removes_empty_control_groups(runner_id: str) -> None:
+async def test_sweep_removes_empty_controlgroups(runner_id: str) -> None:
     backend = BubblewrapBackend(runner_id)
     if backend._groups is None:
         pytest.skip("no writable control groups here")
     backend._groups.create("left", LIMITS)
-    assert len(_groups(runner_id)) > 0
+    assert len(groups(runner_id)) > 0
     assert await backend.sweep() == 1
-    assert _groups(runner_id) == []
+    assert groups(runner_id) == []
 
 
 async def test_missing_docker_or_image_or_program_is_named() -> None:

@@ -36,8 +36,23 @@ _START_SECONDS = 20.0
 _PROBE_SECONDS = 5.0
 _SMALL = 1024**2
 _SHARED_MEMORY_BYTES = 64 * _SMALL
-_ENTER = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
-"""Enters control groups, then becomes bubblewrap: $@ is `group-file… -- program…`."""
+_ENTER = """
+groups=
+while [ "$1" != -- ]; do groups="$groups $1"; shift; done
+shift
+[ "$groups" ] || exec "$@"
+(
+    for group in $groups; do echo 0 > "$group" || exit 125; done
+    exec "$@"
+)
+code=$?
+for group in $groups; do rmdir "${group%/*}"; done 2> /dev/null
+exit $code
+"""
+"""Enters control groups, then becomes bubblewrap: $@ is `group-file… -- program…`.
+
+The shell stays outside to remove the groups, because nobody else would when the runner is killed.
+"""
 
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _CONFIGURATION = (
