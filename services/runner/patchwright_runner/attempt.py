@@ -28,6 +28,7 @@ from patchwright_runner.agent_work import AgentWork, Done
 from patchwright_runner.change import Change, bundle
 from patchwright_runner.egress import Ledger
 from patchwright_runner.guidance import guidance
+from patchwright_runner.lfs import refuse_changed
 from patchwright_runner.ownership import Ownership
 from patchwright_runner.repository_config import repository_config
 from patchwright_runner.source import mirrored
@@ -67,6 +68,7 @@ class Attempt:
             workspace.prepare_another()
             work = AgentWork(self._shop, self._teller, config, box=box, ways=ways)
             done = await work.do(await self._task(mirror))
+        refuse_changed(done.entries, {file.path: file for file in await workspace.large_files()})
         await self._publish(mirror, self._shop.agents.model(config), done)
 
     def _started(self) -> JobStarted:

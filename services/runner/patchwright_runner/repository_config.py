@@ -85,6 +85,7 @@ class RepositoryConfig(_Part):
     egress: EgressConfig = EgressConfig()
     budget: BudgetConfig = BudgetConfig()
     submodules: bool = False
+    lfs: bool = False
 
 
 async def repository_config(mirror: Path, base: str) -> RepositoryConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import SecretStr
 
@@ -13,6 +15,8 @@ from patchwright_git.remote import TokenRefusedError
 from patchwright_github.address import lies_on
 from patchwright_runner.workshop import Workshop
 
+Done = TypeVar("Done")
+
 
 async def mirrored(shop: Workshop, job: JobRequested) -> Path:
     """The mirror, with the job's base in it. Raises `Permanent` and `Retry`."""
@@ -22,20 +26,26 @@ async def mirrored(shop: Workshop, job: JobRequested) -> Path:
             "The repository lies on another host than the GitHub that Patchwright works for.",
             advice="Operators: PATCHWRIGHT_GITHUB_API_URL says which one that is.",
         )
+
+    async def fetch(token: SecretStr) -> Path:
+        return await shop.mirror.fetch(
+            repository.id, repository.clone_url, token.get_secret_value(), sha=job.base
+        )
+
+    return await with_token(shop, job, fetch)
+
+
+async def with_token(
+    shop: Workshop, job: JobRequested, do: Callable[[SecretStr], Awaitable[Done]]
+) -> Done:
+    """Let `do` have the job's token, and another one when that is refused."""
     request = TokenRequest(
-        installation_id=repository.installation_id,
-        repository_id=repository.id,
+        installation_id=job.repository.installation_id,
+        repository_id=job.repository.id,
         job_id=job.job_id,
     )
     token = await shop.vault.token(request)
     try:
-        return await _fetch(shop, job, token)
+        return await do(token)
     except TokenRefusedError:
-        return await _fetch(shop, job, await shop.vault.token(request, refused=token))
-
-
-async def _fetch(shop: Workshop, job: JobRequested, token: SecretStr) -> Path:
-    repository = job.repository
-    return await shop.mirror.fetch(
-        repository.id, repository.clone_url, token.get_secret_value(), sha=job.base
-    )
+        return await do(await shop.vault.token(request, refused=token))

@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from patchwright_common import telemetry
 from patchwright_common.events import JobRequested
+from patchwright_runner import lfs
 from patchwright_runner.environment import Recipe, recipe
+from patchwright_runner.lfs import LargeFile
 from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.passage import Passage
 from patchwright_runner.sandbox.protocol import Box, BoxSpec
+from patchwright_runner.source import with_token
 from patchwright_runner.submodules import place
 from patchwright_runner.verification import set_up
 from patchwright_runner.ways_out import WaysOut
@@ -58,6 +63,9 @@ class Workspace:
 
     async def furnish(self, box: Box, ways: WaysOut) -> None:
         """Raises Permanent with the output of a set-up that fails."""
+        if self.config.lfs:
+            with telemetry.span("place LFS files"):
+                await self._place_large_files(box)
         if self.recipe is not None:
             await self._environment(box, self.recipe, ways)
         if self.config.submodules:
@@ -75,6 +83,20 @@ class Workspace:
                 await cache.restored(box, wanted)
 
         self.shop.backend.prepare(self._spec(), self.job.base, restore)
+
+    async def large_files(self) -> list[LargeFile]:
+        """Of the base, where the configuration asks for them."""
+        return await lfs.large_files(self.mirror, self.job.base) if self.config.lfs else []
+
+    async def _place_large_files(self, box: Box) -> None:
+        files, most = await self.large_files(), self.shop.limits.workspace_bytes // 2
+
+        async def place(token: SecretStr) -> None:
+            mirror, repository = self.shop.mirror, self.job.repository
+            await lfs.place(box, mirror, repository, token, files, most=most)
+
+        if files:
+            await with_token(self.shop, self.job, place)
 
     async def _environment(self, box: Box, wanted: Recipe, ways: WaysOut) -> None:
         async def run() -> None:

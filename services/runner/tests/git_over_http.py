@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import shutil
 import subprocess
 import threading
@@ -28,6 +29,12 @@ class GitServer:
     location: str | None = None
     delay: float = 0.0
     requests: list[str] = field(default_factory=list)
+    large: dict[str, bytes] = field(default_factory=dict)
+    """What the LFS server beside it holds, by SHA-256."""
+    sent: dict[str, bytes] = field(default_factory=dict)
+    """What it sends instead."""
+    seen: list[dict[str, str]] = field(default_factory=list)
+    """Headers of LFS downloads."""
     released: threading.Event = field(default_factory=threading.Event)
 
     def address(self, name: str) -> str:
@@ -62,12 +69,40 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
         elif settings.status is not None:
             self.send_error(settings.status)
+        elif self.path.startswith("/store/"):
+            self._download(settings)
         elif settings.token is not None and not self._authorized(settings.token):
             self.send_response(401)
             self.send_header("WWW-Authenticate", "Basic")
             self.end_headers()
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            self._tell(settings, json.loads(body))
         else:
             self._serve(settings.root, body)
+
+    def _download(self, settings: GitServer) -> None:
+        settings.seen.append({name.lower(): value for name, value in self.headers.items()})
+        oid = self.path.rpartition("/")[2]
+        self._send(settings.sent.get(oid, settings.large[oid]), "application/octet-stream")
+
+    def _tell(self, settings: GitServer, asked: dict[str, Any]) -> None:
+        """https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md."""
+        assert (asked["operation"], len(asked["objects"]) <= 100) == ("download", True)
+        objects = []
+        for one in asked["objects"]:
+            download = {"href": f"{settings.url}/store/{one['oid']}", "header": {"X-Signed": "yes"}}
+            missing = {"error": {"code": 404, "message": "Object does not exist"}}
+            held = one["oid"] in settings.large
+            objects.append({**one, **({"actions": {"download": download}} if held else missing)})
+        answer = {"transfer": "basic", "objects": objects}
+        self._send(json.dumps(answer).encode(), "application/vnd.git-lfs+json")
+
+    def _send(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _authorized(self, token: str) -> bool:
         expected = base64.b64encode(f"x-access-token:{token}".encode()).decode()

@@ -30,6 +30,8 @@ _AS_STORED = "* -text !eol -ident -filter -working-tree-encoding\n"
 """Attributes for a work tree of the blobs' own bytes, so that a hash tells what changed."""
 _BRANCH = "patchwright"
 _CHUNK = 1 << 20
+_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n"
+"""https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md, as `git lfs` writes it."""
 _HINT_SECONDS = 20.0
 _PATH_BYTES = 1024
 """Of a folder that is looked into; `entries.py` takes no longer paths either."""
@@ -293,7 +295,7 @@ def _compare(
         _make_readable(full, 0o400)
         content = _content(full, most) if status.st_size <= most else b""
     size = len(content) if content else status.st_size
-    if blob is not None and blob.mode == mode and blob.identity == _identity(full, size, content):
+    if blob is not None and blob.mode == mode and _is_stored_as(blob, full, size, content):
         return None
     return Changed(path, mode, size, content)
 
@@ -310,18 +312,32 @@ def _content(full: str, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def _identity(full: str, size: int, content: bytes) -> str:
-    """Git's id of a blob; a file too big to carry is read in pieces."""
+def _is_stored_as(blob: Blob, full: str, size: int, content: bytes) -> bool:
+    """Whether the base has this very file, as it is or by a pointer of Git LFS.
+
+    A file too big to carry is read in pieces.
+    """
+
+    def pieces() -> Iterator[bytes]:
+        return iter([content]) if content or not size else _pieces(full)
+
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    if content or not size:
-        digest.update(content)
-        return digest.hexdigest()
+    for piece in pieces():
+        digest.update(piece)
+    if digest.hexdigest() == blob.identity:
+        return True
+    large = hashlib.sha256()
+    for piece in pieces():
+        large.update(piece)
+    pointer = _POINTER % (large.hexdigest().encode(), size)
+    stored = hashlib.sha1(b"blob %d\0%s" % (len(pointer), pointer), usedforsecurity=False)
+    return stored.hexdigest() == blob.identity
+
+
+def _pieces(full: str) -> Iterator[bytes]:
     with open(full, "rb") as file:
-        while True:
-            piece = file.read(_CHUNK)
-            if not piece:
-                return digest.hexdigest()
-            digest.update(piece)
+        while piece := file.read(_CHUNK):
+            yield piece
 
 
 def git_environment() -> dict[str, str]:
