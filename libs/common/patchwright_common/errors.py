@@ -31,12 +31,15 @@ class Permanent(PatchwrightError):
 
     `reason` is shown to the user on GitHub, so it is a sentence for a
     maintainer and holds no secret. `advice` says what they can do next.
+    `details` are shown with it, but kept out of logs and traces: what a
+    private repository's own programs printed.
     """
 
-    def __init__(self, reason: str, *, advice: str = "") -> None:
+    def __init__(self, reason: str, *, advice: str = "", details: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.advice = advice
+        self.details = details
 
 
 class Overtaken(PatchwrightError):

@@ -209,7 +209,7 @@ class Deliveries:
             failed = JobFailed(
                 job_id=job_id,
                 stage=consumer.name,
-                reason=reason,
+                reason="\n\n".join(filter(None, (reason, _encodable(error.details)))),
                 advice=advice,
                 trace_id=telemetry.trace_id(),
                 sequence=delivery.sequence,

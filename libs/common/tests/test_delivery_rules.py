@@ -128,6 +128,18 @@ async def test_permanent_failure_is_kept_told_and_never_tried_again(
     assert failed.trace_id == letter.headers["Patchwright-Trace"]
 
 
+async def test_details_are_told_and_stay_out_of_logs_and_dead_letters(
+    nats: NatsServer, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with by_pulling(bus, READIED, Script(Permanent("It failed.", details="    private"))):
+        await ready(bus)
+        await settled_with_failure(bus)
+    [letter], [failed] = await messages(bus, DEAD), await failures(bus)
+    assert failed.reason == "It failed.\n\n    private"
+    assert "private" not in str(letter.headers)
+    assert "private" not in caplog.text
+
+
 async def settled_with_failure(bus: Bus) -> None:
     async def told() -> bool:
         return bool(await messages(bus, FAILED))

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from patchwright_common import telemetry
-from patchwright_common.errors import Permanent, Retry
+from patchwright_common.errors import Overtaken, PatchwrightError, Permanent, Retry
 from patchwright_common.events import JobProgressed, Verification
 from patchwright_common.flow import JOB_PROGRESSED
 from patchwright_runner import checkpoints
-from patchwright_runner.agent.protocol import Agent, AgentResult, Checkpoint, Task, Turn, Usage
+from patchwright_runner.agent.protocol import (
+    Agent,
+    AgentResult,
+    Checkpoint,
+    CutOff,
+    Task,
+    Turn,
+    Usage,
+)
+from patchwright_runner.base_files import find
 from patchwright_runner.checkpoints import Moment
 from patchwright_runner.repository_config import RepositoryConfig
 from patchwright_runner.sandbox.passage import Passage
-from patchwright_runner.sandbox.protocol import Entry, Sandbox
+from patchwright_runner.sandbox.protocol import BoxLost, Entry, Sandbox
 from patchwright_runner.telling import Teller
-from patchwright_runner.verification import Failure, first_failure
+from patchwright_runner.verification import Failure, Patience, first_failure
 from patchwright_runner.ways_out import WaysOut
 from patchwright_runner.workshop import Workshop
 
@@ -61,7 +72,7 @@ class AgentWork:
         resume = await self._restored()
         job_id, used = self._job.job_id, self._teller.used_before
         agent = await self._shop.agents.make(job_id, self._config, used)
-        async with self._way_for_agent() as box:
+        async with self._accounted(agent), self._way_for_agent() as box:
             result = await agent.work(task, box, self, resume=resume)
             done = await self._verified(agent, task, box, result)
         before = resume.turns if resume else 0
@@ -73,7 +84,7 @@ class AgentWork:
 
         A bus that is away does not: nothing final is published without its confirmation.
         """
-        self._teller.spend(turn.usage)
+        self._teller.spend(turn)
         doing = "; ".join(call.summary for call in turn.tool_calls) or "wrote its conclusion"
         progressed = JobProgressed(
             job_id=self._job.job_id,
@@ -114,21 +125,46 @@ class AgentWork:
 
     async def _verified(self, agent: Agent, task: Task, box: Sandbox, result: AgentResult) -> Done:
         """Until the verification passes, or the agent has had its rounds."""
-        rounds, usage = 0, result.usage
+        rounds, usage, patience = 0, result.usage, Patience()
         while True:
             # As the agent left it: what the verification leaves behind is no part of the change.
             entries = await self._entries()
             if not (entries and self._config.verify):
                 return Done(result, usage, entries, None)
             with telemetry.span("verify"):
-                failure = await first_failure(box, self._config.verify)
+                failure = await first_failure(box, self._config.verify, patience)
+            done = Done(result, usage, entries, self._verification(failure, rounds))
             if failure is None or rounds == self._config.verify_rounds:
-                return Done(result, usage, entries, self._verification(failure, rounds))
+                return done
             rounds += 1
             log.info("the verification failed: %s", failure.ending)
             ended = Checkpoint(result.turns, result.transcript)
-            result = await agent.work(task, box, self, resume=ended, feedback=failure.feedback())
+            try:
+                await self._undo(entries)
+                result = await agent.work(
+                    task, box, self, resume=ended, feedback=failure.feedback()
+                )
+            except Permanent as error:
+                # Its budget is used up, or the verification left too much behind. A person may
+                # want to finish what there is.
+                log.info("the verification's failure was not mended: %s", error.reason)
+                return done
             usage += result.usage
+
+    async def _undo(self, wanted: tuple[Entry, ...]) -> None:
+        """Bring the tree back to how it was before the verification ran."""
+        found = await self._entries()
+        before = {entry.path: entry for entry in wanted}
+        touched = {entry.path for entry in found if before.get(entry.path) != entry}
+        reverted = set(before) - {entry.path for entry in found}
+        mirror = self._shop.mirror.path(self._job.repository.id)
+        there = await find(mirror, self._job.base, *(touched - set(before))) if touched else {}
+        entries = [before[path] for path in sorted((touched | reverted) & set(before))]
+        for path in sorted(touched - set(before)):
+            file = there.get(path)
+            content = await file.content() if file else b""
+            entries.append(Entry(path, file.mode if file else None, content))
+        await self._box.restore(sorted(entries, key=lambda entry: entry.mode is not None))
 
     def _verification(self, failure: Failure | None, rounds: int) -> Verification:
         return Verification(
@@ -141,6 +177,20 @@ class AgentWork:
     async def _entries(self, *, quick: bool = False) -> tuple[Entry, ...]:
         with telemetry.span("collect change"):
             return tuple([entry async for entry in self._box.collect(self._job.base, quick=quick)])
+
+    @asynccontextmanager
+    async def _accounted(self, agent: Agent) -> AsyncIterator[None]:
+        """What an attempt used counts, however it ends."""
+        try:
+            yield
+        except Overtaken:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            with contextlib.suppress(PatchwrightError):
+                await asyncio.shield(self._teller.account(agent.used))
+            if isinstance(error, BoxLost):
+                raise CutOff(error.reason) from error
+            raise
 
     @asynccontextmanager
     async def _way_for_agent(self) -> AsyncIterator[Sandbox]:

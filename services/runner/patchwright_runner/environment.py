@@ -184,10 +184,14 @@ class EnvironmentCache:
     def _open(self, wanted: Recipe) -> IO[bytes] | None:
         """The kept file, if it still has the digest that it was kept under."""
         for path in self._root.glob(f"{wanted.digest}.*.tar"):
-            file = path.open("rb")
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:  # another job made room
+                continue
             if hashlib.file_digest(file, "sha256").hexdigest() == path.name.split(".")[1]:
                 file.seek(0)
-                os.utime(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
                 return file
             file.close()
             log.error("the kept environment %s was changed on the disk: thrown away", path.name)
@@ -199,16 +203,15 @@ class EnvironmentCache:
             path.unlink(missing_ok=True)
 
     async def _keep(self, box: Preparable, wanted: Recipe) -> None:
-        """A result that is too large costs the next job its time, and nobody anything else."""
-        with self._draft() as file:
-            try:
+        """What cannot be kept costs the next job its time, and nobody anything else."""
+        try:
+            with self._draft() as file:
                 digest = await _written(box.pack(self._entry_bytes), file)
-            except ToolError as error:
-                log.warning("an environment is not kept: %s", error)
-                return
-            file.close()
-            _publish(file.name, self._root / f"{wanted.digest}.{digest}.tar")
-        await asyncio.to_thread(self._make_room)
+                file.close()
+                _publish(file.name, self._root / f"{wanted.digest}.{digest}.tar")
+            await asyncio.to_thread(self._make_room)
+        except (ToolError, OSError) as error:
+            log.warning("an environment is not kept: %s", error)
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[IO[bytes]]:
@@ -222,8 +225,9 @@ class EnvironmentCache:
 
     def _make_room(self) -> None:
         for left in self._root.glob("*.new"):
-            if left.stat().st_mtime < time.time() - _DRAFT_SECONDS:
-                left.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - _DRAFT_SECONDS:
+                    left.unlink()
         kept = []
         for path in self._root.glob("*.tar"):
             with contextlib.suppress(FileNotFoundError):

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, TypeVar
 
 from nats.js.errors import NotFoundError
+from pydantic import ValidationError
 
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Retry
-from patchwright_common.events import AnswerProduced, ChangeProduced
+from patchwright_common.events import AnswerProduced, ChangeProduced, Event
 from patchwright_common.flow import ANSWER_PRODUCED, CHANGE_PRODUCED, JOB_FAILED, Route
 
 if TYPE_CHECKING:
     from nats.js.api import RawStreamMsg
+
+log = logging.getLogger(__name__)
+
+EventType = TypeVar("EventType", bound=Event)
+
+
+async def newest_event(
+    bus: Bus, route: Route, kind: type[EventType], job_id: str
+) -> EventType | None:
+    """As `newest`, read. What cannot be read is no event of ours.
+
+    Every service can let the server write its answers, JSON with other fields, to any subject.
+    """
+    stored = await newest(bus, route, job_id)
+    if stored is None:
+        return None
+    try:
+        return kind.model_validate_json(stored.data or b"")
+    except ValidationError:
+        log.error("the newest message on %s is no %s", stored.subject, kind.__name__)
+        return None
 
 
 async def newest(bus: Bus, route: Route, job_id: str) -> RawStreamMsg | None:
@@ -30,8 +53,8 @@ async def is_produced(bus: Bus, job_id: str, epoch: int) -> bool:
 
     It drops what earlier epochs have produced.
     """
-    for route, kind in ((CHANGE_PRODUCED, ChangeProduced), (ANSWER_PRODUCED, AnswerProduced)):
-        stored = await newest(bus, route, job_id)
-        if stored and kind.model_validate_json(stored.data or b"").epoch == epoch:
-            return True
+    change = await newest_event(bus, CHANGE_PRODUCED, ChangeProduced, job_id)
+    answer = await newest_event(bus, ANSWER_PRODUCED, AnswerProduced, job_id)
+    if any(found and found.epoch == epoch for found in (change, answer)):
+        return True
     return await newest(bus, JOB_FAILED, job_id) is not None

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_runner.agent.protocol import CutOff
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Ownership:
         claim = await claims.take(job_id, owner)
         if claim.fruitless >= CRASH_LIMIT:
             raise Permanent(
-                f"The work was cut off {claim.crashes} times: each time the runner died with it.",
+                f"The work was cut off {claim.crashes} times: each time the runner, or what ran in "
+                "the sandbox, died with it.",
                 advice="Operators: the runner's log and the trace show where.",
             )
         return cls(claims, job_id, claim.epoch, heartbeat)
@@ -58,6 +60,9 @@ class Ownership:
                 beating.result()
             await working
         except Overtaken:
+            raise
+        except CutOff:
+            await self.check()
             raise
         except (Exception, asyncio.CancelledError):
             await asyncio.shield(self._record_end())

@@ -118,6 +118,8 @@ def read(data: bytes) -> RepositoryConfig:
     except ValidationError as error:
         faults = [_fault(document, one) for one in error.errors(include_url=False)]
         raise _unusable("\n- ".join(["", *faults[:_SHOWN]])) from None
+    except (TypeError, ValueError):
+        raise _unusable("it holds a key that is no text, or a number without end") from None
 
 
 def _fault(document: Document, error: Any) -> str:

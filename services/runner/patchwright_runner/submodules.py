@@ -19,9 +19,11 @@ from urllib.parse import urljoin, urlsplit
 
 from patchwright_common.errors import Permanent
 from patchwright_git.command import GitFailed, git
+from patchwright_git.remote import TokenRefusedError
 from patchwright_github.address import lies_on
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.entries import check_path
+from patchwright_runner.sandbox.protocol import ToolError
 from patchwright_runner.scratch import scratch
 
 MOST = 100
@@ -121,8 +123,9 @@ async def place(
             if not submodule.url:
                 raise Permanent("It lies on another host.")
             await _place(box, mirror, repository_id, submodule)
-        except Permanent as error:
-            log.info("the submodule %r is left out: %s", submodule.path, error.reason)
+        except (Permanent, TokenRefusedError, ToolError) as error:
+            # Without a token, GitHub answers for a private repository as for a bad token.
+            log.info("the submodule %r is left out: %s", submodule.path, error)
             left_out.append(submodule.path)
     return left_out
 

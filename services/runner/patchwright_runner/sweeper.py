@@ -56,6 +56,9 @@ class Sweeper:
                 await self.sweep()
             except Retry as error:
                 log.warning("not swept: %s", error.reason)
+            except Exception:
+                # Whatever it was: lost jobs are to be found again all the same.
+                log.exception("not swept")
 
     async def sweep(self) -> list[str]:
         """Make the lost jobs ready again; their ids."""

@@ -7,9 +7,9 @@ import time
 from patchwright_common.bus import Bus
 from patchwright_common.events import Event, JobProgressed, JobRequested, Spent
 from patchwright_common.flow import JOB_PROGRESSED, Route
-from patchwright_runner.agent.protocol import Usage
+from patchwright_runner.agent.protocol import Turn, Usage
 from patchwright_runner.egress import Report, announcement
-from patchwright_runner.history import newest
+from patchwright_runner.history import newest_event
 from patchwright_runner.ownership import Ownership
 
 
@@ -23,29 +23,44 @@ class Teller:
         self._before = Spent()
         self._usage = Usage()
         self._turns = 0
+        self._last_turn = 0
         self.job = job
         self.epoch = ownership.epoch
 
     async def begin(self) -> None:
         """Find out what earlier attempts used."""
-        stored = await newest(self._bus, JOB_PROGRESSED, self.job.job_id)
-        if stored:
-            self._before = JobProgressed.model_validate_json(stored.data or b"").spent
+        told = await newest_event(self._bus, JOB_PROGRESSED, JobProgressed, self.job.job_id)
+        if told:
+            self._before = told.spent
+            self._last_turn = told.turn
 
     async def emit(self, route: Route, event: Event, step: str) -> None:
         """Raises `Overtaken` when the job is no longer ours."""
         await self._ownership.check()
         await self._bus.emit(route, event, step=f"{self.epoch}:{step}")
 
+    async def account(self, usage: Usage) -> None:
+        """Tell what an attempt used that ends without a result: the next one has less."""
+        self._usage = usage
+        told = JobProgressed(
+            job_id=self.job.job_id,
+            epoch=self.epoch,
+            turn=self._last_turn,
+            doing="was interrupted; it goes on in another attempt",
+            spent=self.spent,
+        )
+        await self.emit(JOB_PROGRESSED, told, "interrupted")
+
     async def report(self, report: Report) -> None:
         """A contact to the outside."""
         route, event, step = announcement(report, self.job.job_id, self.epoch)
         await self.emit(route, event, step)
 
-    def spend(self, usage: Usage) -> None:
+    def spend(self, turn: Turn) -> None:
         """Count one more turn."""
-        self._usage += usage
+        self._usage += turn.usage
         self._turns += 1
+        self._last_turn = turn.number
 
     def settle(self, usage: Usage, turns: int) -> None:
         """What this attempt used in all, told or not: a reply that broke off is no turn."""

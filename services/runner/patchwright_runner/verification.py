@@ -16,10 +16,19 @@ from patchwright_runner.sandbox.protocol import Result, Sandbox
 
 COMMAND_SECONDS = 900.0
 """For one command of either kind."""
+IN_ALL_SECONDS = 1800.0
+"""For a job's set-up, and again for all its verifications: no repository keeps a runner busy."""
 _TOLD_CHARACTERS = 12_000
 """Of a failure, to the agent; its end says most."""
 _SHOWN_CHARACTERS = 2_000
 """The same to people."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """How many seconds there are left for commands of one kind."""
+
+    left: float = IN_ALL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class Failure:
     def ending(self) -> str:
         """How it ended, as the end of a sentence."""
         if self.result.timed_out:
-            return f"took longer than {COMMAND_SECONDS / 60:.0f} minutes"
+            return f"did not end within {self.result.duration / 60:.0f} minutes"
         return f"ended with exit code {self.result.exit_code}"
 
     def feedback(self) -> str:
@@ -53,21 +62,24 @@ async def set_up(box: Sandbox, commands: Sequence[str]) -> None:
     if not commands:
         return
     with span("set up"):
-        failure = await first_failure(box, commands)
+        failure = await first_failure(box, commands, Patience())
     if failure is not None:
         said = _end(failure.result.output, _SHOWN_CHARACTERS)
-        quoted = "\n".join(f"    {line}" for line in said.splitlines())
         raise Permanent(
-            f"The repository's set-up failed: `{failure.command}` {failure.ending}.\n\n{quoted}",
+            f"The repository's set-up failed: `{failure.command}` {failure.ending}.",
+            details="\n".join(f"    {line}" for line in said.splitlines()),
             advice="Look at `setup` in `.github/patchwright.yml`: hosts that it needs belong under "
             "`egress`, and the operator has to allow them too.",
         )
 
 
-async def first_failure(box: Sandbox, commands: Sequence[str]) -> Failure | None:
+async def first_failure(
+    box: Sandbox, commands: Sequence[str], patience: Patience
+) -> Failure | None:
     """Run them in turn; what comes after a failure does not run."""
     for command in commands:
-        result = await box.run(command, timeout=COMMAND_SECONDS)
+        result = await box.run(command, timeout=min(COMMAND_SECONDS, patience.left))
+        patience.left = max(patience.left - result.duration, 1.0)
         if result.exit_code != 0:
             return Failure(command, result)
     return None

@@ -32,8 +32,12 @@ class Runner:
         telemetry.note(telemetry.EPOCH, ownership.epoch)
         telemetry.note(telemetry.REPOSITORY, job.repository.full_name)
         attempt = Attempt(self._shop, job, ownership)
-        async with self._shop.mirror.held(job.repository.id):
-            await ownership.during(attempt.run)
+
+        async def work() -> None:
+            async with self._shop.mirror.held(job.repository.id):
+                await attempt.run()
+
+        await ownership.during(work)
         # Acknowledging now would clear the message of whoever has taken over meanwhile.
         await ownership.check()
 

@@ -63,11 +63,12 @@ class Workspace:
 
     async def furnish(self, box: Box, ways: WaysOut) -> None:
         """Raises Permanent with the output of a set-up that fails."""
-        if self.config.lfs:
-            with telemetry.span("place LFS files"):
-                await self._place_large_files(box)
         if self.recipe is not None:
             await self._environment(box, self.recipe, ways)
+        if self.config.lfs:
+            # Afterwards, because nothing but the set-up may run in a box whose result is kept.
+            with telemetry.span("place LFS files"):
+                await self._place_large_files(box)
         if self.config.submodules:
             with telemetry.span("place submodules"):
                 job = self.job

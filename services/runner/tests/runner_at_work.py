@@ -113,6 +113,8 @@ class Bench:
     job_id: str = JOB
     says: str = "Done."
     kind: str = "scripted"
+    paid: Usage = Usage()  # noqa: RUF009 - frozen
+    """What an attempt has used when it ends without a result."""
     backend: Backend | None = None
     """A folder for None, in which everything looks checked out."""
     used: list[Usage] = field(default_factory=list)
@@ -141,6 +143,8 @@ class Bench:
         bench = self
 
         class Scripted:
+            used = bench.paid
+
             async def work(
                 self,
                 task: Task,

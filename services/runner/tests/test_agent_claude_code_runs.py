@@ -15,6 +15,7 @@ from patchwright_common.telemetry import JOB_ID, job
 from patchwright_runner.agent import AgentResult, Budget, Checkpoint, Usage
 from patchwright_runner.agent.claude_code import ClaudeCodeAgent
 from patchwright_runner.agent.program import DOOR_PORT, NO_KEY, PIECE
+from patchwright_runner.agent.protocol import CutOff
 from patchwright_runner.agent.rules import text_of
 from patchwright_runner.sandbox.protocol import Result
 
@@ -157,7 +158,7 @@ async def test_failure_that_is_called_a_success_is_none() -> None:
     error = await fails(text)
 
     assert isinstance(error, Retry)
-    assert error.reason == "Claude Code gave up: API Error: Overloaded"
+    assert error.reason == "Claude Code gave up after the model's server answered 529"
 
 
 async def test_what_the_models_server_said_counts_before_the_programs_words() -> None:
@@ -191,13 +192,14 @@ async def test_end_at_its_own_limit_is_told_in_its_words() -> None:
     )
     error = await fails(text)
 
-    assert "Reached maximum number of turns" in str(error)
+    assert isinstance(error, Permanent)
+    assert "Reached maximum number of turns" in error.details
 
 
 async def test_killed_program_is_tried_again() -> None:
     error = await fails(Result(lines.init(), 137))
 
-    assert isinstance(error, Retry)
+    assert isinstance(error, CutOff)
     assert error.reason == "Claude Code was killed by signal 9."
 
 
@@ -205,7 +207,7 @@ async def test_program_that_cannot_start_says_why() -> None:
     error = await fails(Result("bash: /opt/claude-code/claude: No such file", 127))
 
     assert isinstance(error, Permanent)
-    assert "No such file" in error.reason
+    assert "No such file" in error.details
     assert "PATCHWRIGHT_CLAUDE_CODE" in error.advice
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from harness.repositories import Repository
-from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_common.errors import Overtaken, Permanent
 from patchwright_runner.agent import AgentResult, Checkpoint, Remark, Task, Usage
 from patchwright_runner.agent.command import CommandAgent
 from patchwright_runner.agent.program import NO_KEY
+from patchwright_runner.agent.protocol import CutOff
 from patchwright_runner.sandbox.protocol import Backend, BoxSpec, Sandbox
 from standin_model.scripting import bash, issue_with_script
 
@@ -123,7 +124,7 @@ async def test_without_a_summary_the_end_of_the_output_counts(
 
 @only_bubblewrap
 async def test_exit_code_75_is_another_try(backend: Backend, repository: Repository) -> None:
-    with pytest.raises(Retry, match="busy right now"):
+    with pytest.raises(CutOff, match="another try"):
         await works(backend, repository, "echo busy right now; exit 75")
 
 
@@ -134,9 +135,8 @@ async def test_other_exit_codes_are_failures_with_the_last_lines(
     with pytest.raises(Permanent) as caught:
         await works(backend, repository, "echo no such model >&2; exit 3")
 
-    assert caught.value.reason == (
-        "The agent's command ended with exit code 3.\n\n    no such model"
-    )
+    assert caught.value.reason == "The agent's command ended with exit code 3."
+    assert caught.value.details == "    no such model"
 
 
 @only_bubblewrap

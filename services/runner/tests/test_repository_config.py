@@ -48,6 +48,16 @@ def test_file_that_says_nothing_has_the_defaults(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["2024-01-01: x\n", "!!binary aGk=: x\n", f"budget: {{turns: 0x{'f' * 5000}}}\n"],
+    ids=["a date as a key", "bytes as a key", "a number of 5,000 digits"],
+)
+def test_what_cannot_be_json_is_refused(text: str) -> None:
+    with pytest.raises(Permanent, match="cannot be used"):
+        read(text.encode())
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("setup: x\nverfy: y\n", "line 2: `verfy` is not known; known are agent, budget"),

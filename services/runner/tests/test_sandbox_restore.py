@@ -38,6 +38,22 @@ async def test_restored_tree_is_collected_the_same(
         assert [entry async for entry in fresh.collect(repository.base)] == entries
 
 
+async def test_folder_that_is_not_empty_any_more_is_removed_all_the_same(
+    worktree: RemoteBox, repository: Repository
+) -> None:
+    """What git ignores lies in it, or what is read-only."""
+    await worktree.run(
+        "mkdir -p vendored/deep; touch vendored/deep/x; ln -s /etc vendored/link;"
+        " chmod -R a-w vendored",
+        timeout=60,
+    )
+    await worktree.restore([Entry("vendored", None), Entry("folder", "100644", b"a file")])
+    shown = await worktree.run("ls -d vendored; cat folder; test -d /etc", timeout=60)
+    assert "No such file" in shown.output
+    assert shown.output.endswith("a file")
+    assert shown.exit_code == 0
+
+
 async def test_file_of_several_pieces_is_restored_whole(
     backend: Backend, repository: Repository
 ) -> None:

@@ -108,6 +108,22 @@ async def test_submodule_on_another_host_or_out_of_reach_is_left_out(
     assert left_out == ["absent", "elsewhere", "local"]
 
 
+async def test_private_submodule_is_left_out_though_github_speaks_of_a_bad_token(
+    backend: Backend,
+    server: GitServer,
+    repository: Repository,
+    library: Repository,
+    tmp_path: Path,
+) -> None:
+    base = _add(repository, git(library.path, "rev-parse", "HEAD"), closed="../library.git")
+    mirror, url = Mirror(tmp_path / "mirrors"), server.address("origin.git")
+    path = await mirror.fetch(7, url, None, sha=base)
+    async with await backend.start(BoxSpec("job-1", mirror=path, limits=LIMITS)) as box:
+        await box.checkout(base)
+        server.token = "somebody else's"
+        assert await place(box, mirror, 7, url, base) == ["closed"]
+
+
 async def test_submodule_without_an_address_is_left_out(
     server: GitServer, repository: Repository, tmp_path: Path
 ) -> None:

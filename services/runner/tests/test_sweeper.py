@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -109,6 +110,31 @@ async def test_job_with_an_unreadable_record_does_not_keep_the_others_from_being
     await (await bus.js.key_value("PW_CLAIMS")).put("claim.1-1-issue-1", b'{"type": "answer"}')
 
     assert await sweeper.sweep() == [JOB]
+
+
+async def test_answer_of_the_servers_on_a_jobs_subject_is_no_event(
+    bus: Bus, sweeper: Sweeper
+) -> None:
+    """Every service can let the server write its answers anywhere."""
+    for route in (CHANGE_PRODUCED, ANSWER_PRODUCED):
+        await bus.js.publish(route.subject(JOB), b'{"type": "io.nats.jetstream.api.v1.error"}')
+
+    assert await sweeper.sweep() == [JOB]
+
+
+async def test_whatever_goes_wrong_it_sweeps_again(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    async def sweep() -> list[str]:
+        calls.append(1)
+        raise ValueError("nobody foresaw this")
+
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    async with sweeper.beside(pause=0.01), asyncio.timeout(10):
+        while len(calls) < 3:
+            await asyncio.sleep(0.01)
 
 
 async def test_decided_job_is_left_alone(claims: Claims, sweeper: Sweeper) -> None:

@@ -8,6 +8,7 @@ from harness.boxes import BACKENDS
 from harness.boxes import working as usable
 from patchwright_common.errors import Permanent
 from patchwright_common.events import Verification
+from patchwright_runner import verification
 from patchwright_runner.agent.protocol import Observer
 from patchwright_runner.repository_config import PATH
 from patchwright_runner.sandbox.protocol import Sandbox
@@ -83,6 +84,54 @@ async def test_what_the_verification_leaves_is_no_part_of_the_change(working: Be
     assert [file.path for file in change.files] == ["result.txt"]
 
 
+async def test_what_a_failed_verification_leaves_is_undone_before_the_agent_goes_on(
+    working: Bench,
+) -> None:
+    leaves = (
+        "mkdir out; echo x > out/new; echo x > kept.txt; rm changed.txt; echo bad >> result.txt"
+    )
+    await requested(working, f"verify: 'cp result.txt copy; {leaves}; grep -q good copy'\n")
+    seen = []
+
+    async def act(_observer: Observer, box: Sandbox) -> None:
+        seen.append((await box.run("git status --short; cat result.txt", timeout=60)).output)
+        await box.run(f"echo {'good' if len(seen) > 1 else 'first'} > result.txt", timeout=60)
+
+    await working.work(act)
+    assert seen[1] == "?? result.txt\nfirst\n"
+    change = await working.change()
+    assert change is not None
+    assert [file.path for file in change.files] == ["result.txt"]
+
+
+async def test_round_that_cannot_be_done_does_not_cost_the_change(working: Bench) -> None:
+    await requested(working, VERIFY)
+
+    async def act(_observer: Observer, box: Sandbox) -> None:
+        if working.feedback[-1]:
+            raise Permanent("The budget is used up.")
+        await box.run("echo bad > result.txt", timeout=60)
+
+    await working.work(act)
+    change = await working.change()
+    assert change is not None
+    assert change.verification is not None
+    assert change.verification.failed == "grep -q good result.txt"
+
+
+async def test_verifications_have_an_end_together(
+    working: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification.Patience, "__init__", lambda self: setattr(self, "left", 3.0))
+    await requested(working, "verify: [sleep 2, sleep 2, sleep 2]\nverify_rounds: 0\n")
+    await working.work(writing("good"))
+    change = await working.change()
+    assert change is not None
+    assert change.verification is not None
+    assert change.verification.failed == "sleep 2"
+    assert "did not end within" in change.verification.ending
+
+
 async def test_answer_is_not_verified(working: Bench) -> None:
     await requested(working, "verify: 'false'\n")
     await working.work()
@@ -106,7 +155,7 @@ async def test_set_up_that_fails_is_told_with_its_output(working: Bench) -> None
     with pytest.raises(Permanent) as refused:
         await working.work()
     assert "exit code 3" in refused.value.reason
-    assert "    no such package" in refused.value.reason
+    assert refused.value.details == "    no such package"
     assert "egress" in refused.value.advice
     assert working.used == []
 

@@ -13,8 +13,8 @@ from patchwright_common.credentials import digest
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.flow import CHANGE_PRODUCED
 from patchwright_github.address import lies_on, origin
-from patchwright_runner.agent.protocol import Observer
-from patchwright_runner.sandbox.protocol import Sandbox
+from patchwright_runner.agent.protocol import CutOff, Observer, Usage
+from patchwright_runner.sandbox.protocol import BoxLost, Sandbox
 
 from .git_over_http import serve
 from .runner_at_work import JOB, TURN, Bench
@@ -87,6 +87,7 @@ async def test_attempts_share_the_budget_of_their_job(bench: Bench) -> None:
         raise Retry("the model is away")
 
     await bench.request()
+    bench.paid = TURN.usage
     for _ in range(2):
         with pytest.raises(Retry):
             await bench.work(fail)
@@ -97,6 +98,22 @@ async def test_attempts_share_the_budget_of_their_job(bench: Bench) -> None:
     change = await bench.change()
     assert change is not None
     assert (change.spent.dollars, change.spent.turns) == (1.25, 3)
+
+
+async def test_what_was_paid_counts_however_the_attempt_ends(bench: Bench) -> None:
+    await bench.request()
+
+    async def lose_the_box(_observer: Observer, _box: Sandbox) -> None:
+        raise BoxLost("it is gone")
+
+    bench.paid = Usage(1, 1, dollars=0.25)
+    for _ in range(3):
+        with pytest.raises(CutOff):
+            await bench.work(lose_the_box)
+    with pytest.raises(Permanent, match="cut off 3 times"):
+        await bench.work()
+
+    assert [used.dollars for used in bench.used] == [0, 0.25, 0.5]
 
 
 async def test_bus_that_is_away_for_a_turn_does_not_throw_the_work_away(

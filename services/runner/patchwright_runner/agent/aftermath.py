@@ -10,6 +10,7 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_runner.agent.faults import PASSING_STATUS
 from patchwright_runner.agent.hidden_text import one_line
 from patchwright_runner.agent.narration import Ending, Narration
+from patchwright_runner.agent.protocol import CutOff
 from patchwright_runner.sandbox.protocol import Result
 
 QUOTED_CHARACTERS = 300
@@ -53,25 +54,27 @@ def _stopped(ending: Ending) -> Permanent | Retry:
     said = one_line(ending.text, QUOTED_CHARACTERS) or ending.kind
     status = ending.status
     if status is not None and (status in PASSING_STATUS or status >= 500):
-        return Retry(f"Claude Code gave up: {said}")
+        return Retry(f"Claude Code gave up after the model's server answered {status}")
     return Permanent(
-        f"Claude Code stopped before it was done: {said}",
+        "Claude Code stopped before it was done.",
+        details=said,
         advice="Ask for a smaller part of the work, or choose another agent or model.",
     )
 
 
 def _died(result: Result, stray: str) -> Permanent | Retry:
     said = one_line(stray, QUOTED_CHARACTERS)
-    quoted = f": {said}" if said else "."
     code = result.exit_code
     if code in NOT_STARTED:
         return Permanent(
-            f"Claude Code could not be started in the sandbox{quoted}",
+            "Claude Code could not be started in the sandbox.",
+            details=said,
             advice="Operators: PATCHWRIGHT_CLAUDE_CODE names the program, a file for this system.",
         )
     if code is not None and code > BY_SIGNAL:
-        return Retry(f"Claude Code was killed by signal {code - BY_SIGNAL}{quoted}")
+        return CutOff(f"Claude Code was killed by signal {code - BY_SIGNAL}.")
     return Permanent(
-        f"Claude Code ended without a result (exit code {code}){quoted}",
+        f"Claude Code ended without a result (exit code {code}).",
+        details=said,
         advice="Try again, or choose another agent.",
     )

@@ -88,6 +88,12 @@ class ClaudeAgent:
         self._patience = patience
         self._command_seconds = command_seconds
         self._worked = 0.0
+        self._used_before = used
+
+    @property
+    def used(self) -> Usage:
+        """See Agent.used."""
+        return self._used - self._used_before
 
     async def work(
         self,

@@ -24,6 +24,7 @@ from patchwright_runner.agent.protocol import (
     Checkpoint,
     Observer,
     Task,
+    Usage,
 )
 from patchwright_runner.agent.rules import RULES, task_blocks, text_block, text_of
 from patchwright_runner.agent.stream_json import Lines
@@ -85,6 +86,11 @@ class ClaudeCodeAgent:
                 prompt = [text_block(GO_ON)]
                 report = _Report(narration, tally, self._pause_seconds)
             return finished(current, report.result())
+
+    @property
+    def used(self) -> Usage:
+        """See Agent.used."""
+        return self._door.usage if self._door else Usage()
 
     async def _is_paused(
         self, sandbox: Sandbox, door: ModelDoor, report: _Report, prompt: list[dict[str, Any]]

@@ -33,8 +33,10 @@ from patchwright_runner.agent.protocol import (
     AgentResult,
     Budget,
     Checkpoint,
+    CutOff,
     Observer,
     Task,
+    Usage,
 )
 from patchwright_runner.agent.rules import rules_for_file, task_blocks, text_of
 from patchwright_runner.agent.tally import Tally, finished, running
@@ -102,6 +104,11 @@ class CommandAgent:
         }
         return Order(self._command, _bytes(text), environment)
 
+    @property
+    def used(self) -> Usage:
+        """See Agent.used."""
+        return self._door.usage if self._door else Usage()
+
     async def _hear(self, exchange: Exchange) -> None:
         """A reply that broke off is no turn; what it cost counts with the next one."""
         if exchange.complete and self._tally is not None:
@@ -132,9 +139,10 @@ def _check(result: Result, fault: Permanent | Retry | None) -> None:
         raise fault
     said = _end(result.output)
     if result.exit_code == TRY_AGAIN:
-        raise Retry(f"the agent's command asks for another try: {said}")
+        raise CutOff("The agent's command asks for another try.")
     raise Permanent(
-        f"The agent's command ended with exit code {result.exit_code}.\n\n{_quoted(said)}",
+        f"The agent's command ended with exit code {result.exit_code}.",
+        details=_quoted(said),
         advice="Operators: PATCHWRIGHT_AGENT_COMMAND is the command.",
     )
 

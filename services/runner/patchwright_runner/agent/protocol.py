@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from patchwright_common.errors import Retry
 from patchwright_runner.sandbox.protocol import Sandbox
 
 
@@ -164,8 +165,20 @@ class AgentResult:
     """The conversation's messages, fit for JSON."""
 
 
+class CutOff(Retry):
+    """What ran in the sandbox ended the attempt: that counts as if the runner had died with it.
+
+    Else a hostile repository could have its job begin again and again.
+    """
+
+
 class Agent(Protocol):
     """Something that can work on a task."""
+
+    @property
+    def used(self) -> Usage:
+        """By this attempt until now, whether it was told or not."""
+        ...
 
     async def work(
         self,
