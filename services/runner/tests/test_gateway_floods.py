@@ -20,12 +20,14 @@ from patchwright_runner.agent.protocol import Budget
 from patchwright_runner.gateway import json_body
 from patchwright_runner.gateway.intake import BODY_BYTES, HELD_BODIES
 
-from .gateway_at_work import HEAD, PATIENT, Stage, asking, error_of, reply, stage, until
+from .gateway_at_work import HEAD, PATIENT, asking, error_of, reply, stage, until
 
 CONNECTIONS = 12
-VALUES = 30_000
-IN_BETWEEN = 4
+VALUES = 60_000
+IN_BETWEEN = 2
 """Times what it takes to read one body that may pass."""
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+TURNS_TO_ARRIVE = 200
 PICTURE = {"type": "base64", "media_type": "image/png", "data": "iVBORw0K" * 100_000}
 
 
@@ -38,48 +40,51 @@ def many_values(model: str = "unknown") -> bytes:
     return json.dumps(asking(model=model, messages=[{"role": "user", "content": content}])).encode()
 
 
-def framed(body: bytes) -> bytes:
-    return HEAD + f"content-length: {len(body)}\r\n\r\n".encode() + body
+def last_byte_later(body: bytes) -> tuple[bytes, bytes]:
+    return HEAD + f"content-length: {len(body)}\r\n\r\n".encode() + body[:-1], body[-1:]
 
 
 FLOODS = {
-    "values": framed(many_values()),
-    "name-of-a-model": framed(json.dumps(asking(model="m" * 1_000_000)).encode()),
-    "key": framed(json.dumps({"\u00e9" * 2_000_000: 1}, ensure_ascii=False).encode()),
-    "headers": HEAD + b"a:\r\n" * 45_000 + b"\r\n",
-    "betas": HEAD + b"anthropic-beta: " + b"x," * 30_000 + b"\r\n\r\n",
-    "chunks": HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 25_000 + b"0\r\n\r\n",
+    # name: what is sent and left to arrive, and what then comes from all at once
+    "values": last_byte_later(many_values()),
+    "name-of-a-model": last_byte_later(json.dumps(asking(model="m" * 1_000_000)).encode()),
+    "key": last_byte_later(json.dumps({"\u00e9" * 4_000_000: 1}, ensure_ascii=False).encode()),
+    "headers": (b"", HEAD + b"a:\r\n" * 15_000 + b"\r\n"),
+    "betas": (b"", HEAD + b"anthropic-beta: " + b"x," * 30_000 + b"\r\n\r\n"),
+    "chunks": (b"", HEAD + CHUNKED + b"1\r\n \r\n" * 25_000 + b"0\r\n\r\n"),
 }
 
 
-@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
-async def test_flood_leaves_the_event_loop_to_the_others(flood: bytes) -> None:
+@pytest.mark.parametrize(("first", "then"), FLOODS.values(), ids=FLOODS)
+async def test_flood_leaves_the_event_loop_to_the_others(first: bytes, then: bytes) -> None:
     floor = work_of_reading()
     async with stage() as acting:
-        # All but the last byte arrives one after the other: what follows comes at once.
-        ends = [await sent(acting, flood[:-1]) for _ in range(CONNECTIONS)]
+        ends = [await asyncio.open_unix_connection(acting.door) for _ in range(CONNECTIONS)]
         for _, writer in ends:
-            writer.write(flood[-1:])
+            writer.write(first)
+            await writer.drain()
+        for _ in range(TURNS_TO_ARRIVE):
+            await asyncio.sleep(0)
+        for _, writer in ends:
+            writer.write(then)
         answers = asyncio.gather(*(answered(reader) for reader, _ in ends))
         longest = await longest_turn(answers)
         for _, writer in ends:
             writer.close()
 
-    assert all(answer.startswith((b"HTTP/1.1 4", b"")) for answer in answers.result())
+    assert all(not answer or answer.startswith(b"HTTP/1.1 4") for answer in answers.result())
     assert longest < IN_BETWEEN * floor
     assert acting.received == []
 
 
 def work_of_reading() -> float:
-    started = time.process_time()
-    json_body.read(many_values())
-    return time.process_time() - started
-
-
-async def sent(acting: Stage, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_unix_connection(acting.door)
-    writer.write(data)
-    return reader, writer
+    """The median of some."""
+    body, works = many_values(), []
+    for _ in range(3):
+        started = time.process_time()
+        json_body.read(body)
+        works.append(time.process_time() - started)
+    return sorted(works)[1]
 
 
 async def answered(reader: asyncio.StreamReader) -> bytes:

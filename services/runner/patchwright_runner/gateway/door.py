@@ -112,7 +112,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._late: asyncio.TimerHandle | None = None
         self._piece = bytearray(PIECE)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's
         """Called by asyncio, which otherwise reads 256 KiB at once."""
         return self._piece
 
