@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from patchwright_common.telemetry import JOB_ID, job, span
 from patchwright_runner.gateway.door import CONNECTIONS
+from patchwright_runner.gateway.intake import HELD_BODIES
 
 from .gateway_at_work import HEAD, PATIENT, asking, error_of, events, stage, streamed
 
@@ -127,7 +128,7 @@ async def test_oversized_body_is_refused(chunked: bool) -> None:
 async def test_many_large_bodies_at_once_do_not_fill_the_memory() -> None:
     async with stage(body_bytes=10_000) as acting:
         holding = []
-        for _ in range(2):
+        for _ in range(HELD_BODIES):
             _, writer = await asyncio.open_unix_connection(acting.door)
             writer.write(HEAD + b"content-length: 9999\r\n\r\n" + b" " * 9900)
             await writer.drain()

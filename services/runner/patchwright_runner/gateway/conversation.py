@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
@@ -17,15 +17,15 @@ from patchwright_common.telemetry import span
 from patchwright_runner.agent.hidden_text import one_line
 from patchwright_runner.agent.prices import priced
 from patchwright_runner.agent.protocol import Usage
-from patchwright_runner.gateway import json_body
 from patchwright_runner.gateway.headers import outgoing
 from patchwright_runner.gateway.intake import Intake
 from patchwright_runner.gateway.ledger import Entry, Ledger, StoppedError
 from patchwright_runner.gateway.models import must_be_allowed
 from patchwright_runner.gateway.outlet import Outlet
+from patchwright_runner.gateway.reader import read_aside
 from patchwright_runner.gateway.relay import Relay
 from patchwright_runner.gateway.remarks import Remarks
-from patchwright_runner.gateway.request import Asked, check
+from patchwright_runner.gateway.request import Asked
 from patchwright_runner.gateway.settings import Exchange, GatewaySettings
 from patchwright_runner.gateway.upstream import Query, Upstream
 
@@ -37,6 +37,8 @@ BYTES_OF_A_TOKEN = 2
 """At least, of a prompt, for the reservation."""
 COUNTING = 2
 """Requests to count tokens at once; they cost nothing."""
+REMARKED = 10
+"""Beta tokens of one request that are left out and logged: a header has room for thousands."""
 
 Done = Callable[[Exchange, Relay], None]
 
@@ -76,28 +78,28 @@ class Conversation:
         self._done = done
         self._parent = parent
         self._intake = Intake(settings.body_bytes, settings.body_seconds)
+        self._reading = asyncio.Lock()
         self._counting = asyncio.Semaphore(COUNTING)
         self._number = 0
 
     async def create(self, request: Request, send: Send) -> None:
         """`POST /v1/messages`. Raises RefusedError or StoppedError before the first byte."""
-        passed = await self._passed(request, MESSAGES)
-        outlet = self._outlet(request, send)
-        try:
-            async with self._ledger.entry(passed.most) as entry:
-                # It may have waited for room for longer than its client did.
-                if not await request.is_disconnected():
-                    await self._turn(passed, entry, outlet)
-        except StoppedError:
-            if not outlet.begun:
-                raise
-            outlet.tear()
+        async with self._passed(request, MESSAGES) as passed:
+            outlet = self._outlet(request, send)
+            try:
+                async with self._ledger.entry(passed.most) as entry:
+                    # It may have waited for room for longer than its client did.
+                    if not await request.is_disconnected():
+                        await self._turn(passed, entry, outlet)
+            except StoppedError:
+                if not outlet.begun:
+                    raise
+                outlet.tear()
 
     async def count(self, request: Request, send: Send) -> None:
         """`POST /v1/messages/count_tokens`, which is free of charge."""
-        passed = await self._passed(request, COUNT_TOKENS)
-        self._ledger.check()
-        async with self._counting:
+        async with self._passed(request, COUNT_TOKENS) as passed, self._counting:
+            self._ledger.check()
             await self._relay(passed).run(self._outlet(request, send))
 
     async def _turn(self, passed: Passed, entry: Entry, outlet: Outlet) -> None:
@@ -119,19 +121,24 @@ class Conversation:
             )
             self._done(exchange, relay)
 
-    async def _passed(self, request: Request, path: str) -> Passed:
-        """Raises RefusedError for whatever may not be sent on."""
+    @asynccontextmanager
+    async def _passed(self, request: Request, path: str) -> AsyncIterator[Passed]:
+        """Its body counts as held until the block ends: waiting, it is in memory all the same.
+
+        Raises RefusedError for whatever may not be sent on, StoppedError before it is looked at.
+        """
         settings = self._settings
         out = outgoing(request.headers, settings.key.get_secret_value())
-        for token in out.dropped:
+        for token in out.dropped[:REMARKED]:
             self._remarks.add(f"a beta token was left out: {one_line(token, 60)}")
-        async with self._intake.body(request) as raw:
-            body = json_body.read(raw)
-            asked = check(body)
-            written = json_body.write(body)
-        must_be_allowed(asked.model, settings)
         behind = f"?{BETA}" if BETA in request.url.query.split("&") else ""
-        return Passed(Query(path + behind, out.headers, written, asked.stream), asked)
+        async with self._intake.body(request) as body:
+            async with self._reading:
+                self._ledger.check()
+                read = await read_aside(body.take())
+            must_be_allowed(read.asked.model, settings)
+            query = Query(path + behind, out.headers, read.written, read.asked.stream)
+            yield Passed(query, read.asked)
 
     def _outlet(self, request: Request, send: Send) -> Outlet:
         return Outlet(request.scope, send, self._settings.patience.silence)

@@ -24,6 +24,11 @@ from patchwright_runner.gateway.outlet import TEAR
 
 CONNECTIONS = 128
 """At once. The program in the sandbox could otherwise use up the runner's file descriptors."""
+HEAD_BYTES = 8 * 1024
+"""Of a request. Claude Code's has about two thousand."""
+PIECE = 4 * 1024
+"""Bytes that are read at once. h11 takes them apart in one go, be it a thousand headers or chunks
+of one byte, and meanwhile every other job waits."""
 FIRST_REQUEST_SECONDS = 60.0
 """For the head of a connection's first request."""
 IDLE_SECONDS = 3600
@@ -49,6 +54,7 @@ async def listening(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         access_log=False,
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
+        h11_max_incomplete_event_size=HEAD_BYTES,
     )
     config.load()
     state = Connections()
@@ -89,7 +95,7 @@ async def _end(state: Connections) -> None:
         await asyncio.sleep(0)
 
 
-class Connection(H11Protocol):
+class Connection(H11Protocol, asyncio.BufferedProtocol):
     """One of not too many, and quiet. Its requests find the way to break it in their state."""
 
     def __init__(
@@ -104,6 +110,15 @@ class Connection(H11Protocol):
         self.access_log = False
         self._open = state
         self._late: asyncio.TimerHandle | None = None
+        self._piece = bytearray(PIECE)
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's
+        """Called by asyncio, which otherwise reads 256 KiB at once."""
+        return self._piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by asyncio."""
+        self.data_received(bytes(self._piece[:nbytes]))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""

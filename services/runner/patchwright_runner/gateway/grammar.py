@@ -43,7 +43,9 @@ def plain(value: Any, where: str) -> None:
 def flat(value: Any, where: str) -> None:
     """An object of plain values."""
     for name, found in _object(value, where).items():
-        plain(found, f"{where}.{_short(name)}")
+        # The place is put into words when it is needed: there may be a hundred thousand.
+        if isinstance(found, dict | list):
+            plain(found, f"{where}.{short(name)}")
 
 
 def words(*allowed: str) -> Check:
@@ -51,7 +53,7 @@ def words(*allowed: str) -> Check:
 
     def check(value: Any, where: str) -> None:
         if value not in allowed:
-            refuse(where, f"{_short(value)} is not let through; allowed: {', '.join(allowed)}")
+            refuse(where, f"{short(value)} is not let through; allowed: {', '.join(allowed)}")
 
     return check
 
@@ -83,11 +85,11 @@ def fields(**known: Check) -> Check:
 
     def check(value: Any, where: str) -> None:
         for name, found in _object(value, where).items():
-            place = f"{where}.{_short(name)}" if where else _short(name)
+            before = f"{where}." if where else ""
             if name not in known:
-                refuse(place, "this field is not let through by this gateway")
+                refuse(before + short(name), "this field is not let through by this gateway")
             if found is not None:
-                known[name](found, place)
+                known[name](found, before + name)
 
     return check
 
@@ -100,7 +102,7 @@ def tagged(kinds: Mapping[str, Check], *, untagged: str | None = None) -> Check:
         kind = untagged if kind is None else kind
         if not isinstance(kind, str) or kind not in kinds:
             allowed = ", ".join(kinds)
-            refuse(f"{where}.type", f"{_short(kind)} is not let through; allowed: {allowed}")
+            refuse(f"{where}.type", f"{short(kind)} is not let through; allowed: {allowed}")
         kinds[kind](value, where)
 
     return check
@@ -112,6 +114,6 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A stranger's word in one short line; it was parsed from JSON, so `str` is all we need."""
     return one_line(str(value)[: 2 * SHOWN], SHOWN)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,10 +16,24 @@ from patchwright_runner.gateway.refusal import OVERLOADED, TIMEOUT, TOO_LARGE, R
 BODY_BYTES = 32 * 1024**2
 """As the API's: https://platform.claude.com/docs/en/api/errors, "Request size limits"."""
 BODY_SECONDS = 60.0
-HELD_BODIES = 2
-"""Largest bodies that may be in memory at once."""
+HELD_BODIES = 4
+"""Largest bodies that may be in memory at once: a long conversation with images, the count of its
+tokens, and some subagents."""
 LINGER = 1.0
 """Seconds that a sender of too much has to stop writing."""
+
+
+@dataclass(slots=True)
+class Body:
+    """What was taken in. `held` counts when its bytes are something else, such as a query."""
+
+    raw: bytearray = field(default_factory=bytearray)
+    held: int = 0
+
+    def take(self) -> bytearray:
+        """The bytes, which are not kept here any longer."""
+        raw, self.raw = self.raw, bytearray()
+        return raw
 
 
 class Intake:
@@ -30,22 +45,22 @@ class Intake:
         self._held = 0
 
     @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The raw body; it counts as held until the block ends. Raises RefusedError."""
-        body = bytearray()
+    async def body(self, request: Request) -> AsyncIterator[Body]:
+        """It counts as held until the block ends. Raises RefusedError."""
+        body = Body()
         try:
             await self._read(request, body)
-            yield bytes(body)
+            yield body
         finally:
-            self._held -= len(body)
+            self._held -= body.held
 
-    async def _read(self, request: Request, body: bytearray) -> None:
+    async def _read(self, request: Request, body: Body) -> None:
         if _announced(request) > self._limit:
             await self._refuse_large(request)
         try:
             async with asyncio.timeout(self._seconds):
                 async for chunk in request.stream():
-                    if len(body) + len(chunk) > self._limit:
+                    if body.held + len(chunk) > self._limit:
                         await self._refuse_large(request)
                     self._hold(body, chunk)
         except TimeoutError:
@@ -55,7 +70,7 @@ class Intake:
         except ClientDisconnect:
             raise RefusedError("The request body was cut off.", close=True) from None
 
-    def _hold(self, body: bytearray, chunk: bytes) -> None:
+    def _hold(self, body: Body, chunk: bytes) -> None:
         if self._held + len(chunk) > HELD_BODIES * self._limit:
             raise RefusedError(
                 "Too many large requests at once.",
@@ -64,7 +79,8 @@ class Intake:
                 again=True,
                 close=True,
             )
-        body += chunk
+        body.raw += chunk
+        body.held += len(chunk)
         self._held += len(chunk)
 
     async def _refuse_large(self, request: Request) -> NoReturn:

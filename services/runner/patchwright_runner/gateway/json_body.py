@@ -17,18 +17,20 @@ from patchwright_runner.gateway.refusal import RefusedError
 
 DEPTH = 100
 """Objects and lists within each other; a tool's JSON schema needs a dozen or two."""
-MARKS = 1_000_000
+MARKS = 200_000
 """Strings, brackets and commas of a body: a list of empty lists takes twenty times its own size in
-memory. A conversation of a million tokens has some ten thousand."""
+memory, and each value its time. A turn with a tool has about 60, the tools of Claude Code some
+thousands: so this is a conversation of more than two thousand turns."""
 DIGITS = 20
 """Of a whole number."""
 # An unfinished string reaches to the end: a match that fails would begin anew at each quote.
 MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 OPENING = b"[{"
 CLOSING = b"]}"
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def read(body: bytes) -> dict[str, Any]:
+def read(body: bytes | bytearray) -> dict[str, Any]:
     """The object that the body holds. Raises RefusedError."""
     _check_size(body)
     try:
@@ -54,7 +56,7 @@ def write(value: object) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _check_size(body: bytes) -> None:
+def _check_size(body: bytes | bytearray) -> None:
     """What its values need in memory and on the stack, before anything is made of them."""
     depth = 0
     for number, mark in enumerate(MARK.finditer(body)):
@@ -73,7 +75,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         raise RefusedError(f"The request body has a key twice: {twice[:60]!a}.")
     for key in found:
         # Two of them could be one after they were written anew.
-        if not key.isascii() and any("\ud800" <= letter <= "\udfff" for letter in key):
+        if SURROGATES.search(key):
             raise RefusedError("The request body has a key that is not valid Unicode.")
     return found
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from patchwright_runner.agent.hidden_text import one_line
+from patchwright_runner.gateway.grammar import short
 from patchwright_runner.gateway.refusal import NOT_FOUND, RefusedError
 from patchwright_runner.gateway.settings import GatewaySettings
 
@@ -34,7 +34,7 @@ def must_be_allowed(name: str, settings: GatewaySettings) -> None:
     if not settings.allows(name):
         allowed = ", ".join(settings.models)
         raise RefusedError(
-            f"model: {one_line(name, 60)} is not one of this job's models ({allowed})",
+            f"model: {short(name)} is not one of this job's models ({allowed})",
             status=404,
             kind=NOT_FOUND,
         )
