@@ -201,9 +201,7 @@ async def test_courtesy_is_sent_again_as_it_was(terminal: Terminal, bus: Bus) ->
     assert json.loads(again.body)["job_id"] == JOB
 
 
-async def test_failed_job_is_asked_for_again_as_a_new_attempt(
-    terminal: Terminal, bus: Bus
-) -> None:
+async def test_failed_job_is_asked_for_again_as_a_new_attempt(terminal: Terminal, bus: Bus) -> None:
     number = await failed_job(bus)
     await deliver(bus, "d-2")
     said = await dlq(terminal, "redrive", str(number))
