@@ -199,11 +199,14 @@ def test_attempts_by_the_minute_last_for_most_of_the_three_days() -> None:
 
 
 def test_given_up_once_it_is_never_tried_and_never_told_again() -> None:
-    log = [attempt(1, "a", 415)]
-    first = planned(learnt(NOTHING, log, EVENTS), now=NOON + MINUTE, interval=MINUTE, limit=9)
-    assert len(first.given_up) == 1
-    again = planned(learnt(first.record, log, EVENTS), now=NOON + 999, interval=MINUTE, limit=9)
-    assert (again.redeliver, again.given_up) == ((), ())
+    log, record, told = [attempt(1, "a", 415)], NOTHING, []
+    for look in range(4):
+        known = learnt(record, log, EVENTS)
+        plan = planned(known, now=NOON + look * MINUTE, interval=MINUTE, limit=9)
+        assert plan.redeliver == ()
+        told += [one.missed.guid for one in plan.given_up]
+        record = plan.record
+    assert told == ["a"]
 
 
 def test_what_was_given_up_is_forgotten_when_the_log_is_read_beyond_it() -> None:
