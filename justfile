@@ -68,6 +68,11 @@ nats-identities:
 replay *args:
     @{{ bin }}/patchwright replay "$@"
 
+# Look after the dead letters: list, show SEQ, redrive SEQ, drop SEQ
+[no-exit-message]
+dlq *args:
+    @{{ bin }}/patchwright dlq "$@"
+
 # Run the tests, all or those that pytest's arguments choose
 test *args:
     @tests/install-tools

@@ -67,6 +67,8 @@ class JobRequested(Event):
     attempt: int
     delivery_id: str
     requested_at: datetime
+    refused: str = ""
+    """Why it cannot be tried at all, for a maintainer: the job ends as a failure at once."""
 
 
 class JobReadied(Event):

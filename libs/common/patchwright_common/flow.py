@@ -192,8 +192,15 @@ PW_CHECKPOINTS = Bucket(
     (),
     PW_EVENTS.max_age,
 )
+PW_RECOVERY = Bucket(
+    "PW_RECOVERY",
+    "kv",
+    "how far GitHub's delivery log is known, and what of it never arrived",
+    {"ingest": ("log",)},
+    (),
+)
 
-BUCKETS = (PW_VAULT, PW_CLAIMS, PW_DELIVERIES, PW_CHANGES, PW_CHECKPOINTS)
+BUCKETS = (PW_VAULT, PW_CLAIMS, PW_DELIVERIES, PW_CHANGES, PW_CHECKPOINTS, PW_RECOVERY)
 
 # --- consumers -------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ VERBS = (
     Verb("model-key", ("runner",), "the model's key"),
     Verb("mark", ("publisher",), "the signature of a comment's marker"),
     Verb("app", ("triage", "runner", "publisher", SETUP), "the App's public facts", public=True),
-    Verb("deliveries", ("ingest",), "a page of the App's delivery log"),
+    Verb("deliveries", ("ingest",), "a page of the App's delivery log", public=True),
     Verb("redeliver", ("ingest",), "GitHub sends one delivery again"),
     Verb("key", (SETUP,), "the key to seal secrets to, on their way in"),
     Verb("list", (SETUP,), "which records there are; never a value"),

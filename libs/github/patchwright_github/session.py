@@ -9,7 +9,8 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2 as httpx
@@ -29,6 +30,9 @@ REDIRECT_LIMIT = 3
 REDIRECTS = (301, 302, 307, 308)
 """GitHub's answers for what was renamed or transferred
 (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api)."""
+LIMITED = ("rate limit", "abuse detection")
+"""In GitHub's words for its limits: the secondary one comes as 403 like any refusal, and older
+Enterprise Servers call it by the second name."""
 SECONDARY_LIMIT_WAIT = 60.0
 """Seconds to wait when GitHub names no time, as its documentation asks."""
 
@@ -175,8 +179,8 @@ def _unreadable(response: httpx.Response) -> Retry:
 def _ours(error: HTTPException, headers: Mapping[str, str]) -> Retry | RefusedError:
     status = int(error.status_code)
     message = str(error) or type(error).__name__
-    limited = isinstance(error, RateLimitExceeded) or "rate limit" in message.lower()
-    if limited or status == httpx.codes.TOO_MANY_REQUESTS:
+    limited = any(words in message.lower() for words in LIMITED)
+    if limited or isinstance(error, RateLimitExceeded) or status == httpx.codes.TOO_MANY_REQUESTS:
         wait = _named_wait(headers)
         return Retry(
             f"GitHub's rate limit: {message}", after=SECONDARY_LIMIT_WAIT if wait is None else wait
@@ -197,6 +201,8 @@ def _named_wait(headers: Mapping[str, str]) -> float | None:
     after = headers.get("retry-after", "")
     if after.isdecimal():
         return float(after)
+    with suppress(ValueError):  # a proxy may name a date
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         return max(1.0, float(reset) - time.time())

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 import traceback
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ async def test_next_page_on_another_host_does_not_get_the_token(
         ((403, {"Retry-After": "0"}, {"message": "You have exceeded a secondary rate limit"}), 0),
         ((403, {}, {"message": "You have exceeded a secondary rate limit."}), 60),
         ((403, {"Retry-After": "31"}, {"message": "abuse detection mechanism"}), 31),
+        ((403, {}, {"message": "You have triggered an abuse detection mechanism."}), 60),
+        ((403, {"Retry-After": "5"}, {"message": "Forbidden"}), 5),
+        ((503, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, {"message": "Away"}), 0),
         ((500, {}, {"message": "Server Error"}), None),
         ((502, {}, "<html>Bad gateway</html>"), None),
         ((503, {"Retry-After": "5"}, {"message": "Unavailable"}), 5),
@@ -106,6 +110,15 @@ async def test_used_up_quota_is_a_retry_when_it_is_full_again(
     with pytest.raises(Retry, match="rate limit") as caught:
         await session.get(_issues(scene))
     assert caught.value.after == pytest.approx(1800, abs=3)
+
+
+async def test_date_to_come_back_at_is_kept(session: Session, scene: Scene) -> None:
+    """GitHub names seconds; a proxy in front of it may name a date."""
+    headers = {"Retry-After": formatdate(time.time() + 90, usegmt=True)}
+    await scene.github.fault("GET", "/issues", status=503, headers=headers)
+    with pytest.raises(Retry) as caught:
+        await session.get(_issues(scene))
+    assert caught.value.after == pytest.approx(90, abs=3)
 
 
 async def test_reset_that_has_passed_waits_a_moment_and_not_negatively(

@@ -21,9 +21,9 @@ from patchwright_common import flow as flow_map
 from patchwright_common import requests
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.service import keep_memory_private
+from patchwright_local import dlq, secrets, set_up, state
 from patchwright_local import doctor as doctor_module
 from patchwright_local import replay as replay_module
-from patchwright_local import secrets, set_up, state
 from patchwright_local.channel import ChannelError
 from patchwright_local.demo import Demo, person_token
 from patchwright_local.foreground import foreground
@@ -37,6 +37,7 @@ from patchwright_runner.settings import RunnerSettings, pick_backend
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(dlq.app, name="dlq")
 START_LIMIT = 90.0
 """Seconds that `demo` waits for the stack that it started."""
 

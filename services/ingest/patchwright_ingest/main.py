@@ -19,6 +19,7 @@ from patchwright_common.service import Service, ServiceSettings, connected, run,
 from patchwright_github.session import client
 from patchwright_ingest.app import Ingest
 from patchwright_ingest.mention import Mention
+from patchwright_ingest.recovery import INTERVAL, Recovery
 from patchwright_ingest.repositories import GitHubRepositories
 from patchwright_ingest.triage import Triage
 from patchwright_ingest.trigger import LABEL
@@ -34,6 +35,12 @@ class IngestSettings(ServiceSettings):
 
     ingest_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     ingest_port: int = Field(default=8080, description="Port to listen on.")
+    recovery_interval: float = Field(
+        default=INTERVAL,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds between two looks for deliveries that never arrived; 0: never.",
+    )
 
 
 class TriageSettings(ServiceSettings):
@@ -55,11 +62,13 @@ async def serve_ingest() -> None:
     settings = IngestSettings()
     with bound(settings.ingest_host, settings.ingest_port, advice=WHERE) as listener:
         async with connected("ingest", settings) as service:
-            await _serve(service, listener)
+            await _serve(service, listener, settings)
 
 
-async def _serve(service: Service, listener: socket.socket) -> None:
-    secrets = WebhookSecrets(Vault(service.bus, "ingest"))
+async def _serve(service: Service, listener: socket.socket, settings: IngestSettings) -> None:
+    vault = Vault(service.bus, "ingest")
+    secrets = WebhookSecrets(vault)
+    recovery = Recovery(service.bus.js, vault, interval=settings.recovery_interval)
     config = uvicorn.Config(
         Ingest(service.bus, secrets).app(),
         log_config=None,
@@ -71,7 +80,9 @@ async def _serve(service: Service, listener: socket.socket) -> None:
         tasks.create_task(server.serve([listener]))
         keeping = tasks.create_task(secrets.keep(service.bus))
         announcing = tasks.create_task(_announce(server, listener, secrets))
+        recovering = tasks.create_task(_recover(recovery, server, secrets, settings))
         await until_stopped()
+        recovering.cancel()
         keeping.cancel()
         announcing.cancel()
         server.should_exit = True
@@ -82,6 +93,16 @@ async def _announce(server: Server, listener: socket.socket, secrets: WebhookSec
     log.info("listening on %s port %s", *listener.getsockname()[:2])
     await secrets.learnt()
     log.info("ready")
+
+
+async def _recover(
+    recovery: Recovery, server: Server, secrets: WebhookSecrets, settings: IngestSettings
+) -> None:
+    """From when on a redelivery could be taken in."""
+    if settings.recovery_interval:
+        await server.listening.wait()
+        await secrets.learnt()
+        await recovery.run(lambda: server.should_exit)
 
 
 async def serve_triage() -> None:

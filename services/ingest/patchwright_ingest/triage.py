@@ -12,14 +12,16 @@ from patchwright_common.bus import EXPECTED, Bus
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
+    NO_COMMIT,
     NO_JOB,
+    JobFailed,
     JobFinished,
     JobReadied,
     JobRequested,
     Remark,
     Repository,
 )
-from patchwright_common.flow import JOB_READIED
+from patchwright_common.flow import JOB_FAILED, JOB_READIED
 from patchwright_common.messaging import Delivery, whole_body
 from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
 from patchwright_ingest.mention import Mention
@@ -99,6 +101,14 @@ class Triage:
 
     async def _request(self, trigger: Trigger, attempt: int, delivery_id: str) -> None:
         payload = trigger.payload
+        conversation: tuple[Remark, ...] = ()
+        base, refused = NO_COMMIT, ""
+        try:
+            conversation = await self._repositories.conversation(trigger)
+            base = await self._repositories.head(payload)
+        except Permanent as error:
+            # Somebody who may ask did ask: as a job it ends with an answer, not in silence.
+            refused = error.reason
         requested = JobRequested(
             job_id=f"{trigger.key}-{attempt}",
             repository=Repository(
@@ -113,11 +123,12 @@ class Triage:
             body=(payload.issue.body or "")[:TEXT_LIMIT],
             sender=payload.sender.login,
             request=trigger.request[:TEXT_LIMIT],
-            conversation=await self._repositories.conversation(trigger),
-            base=await self._repositories.head(payload),
+            conversation=conversation,
+            base=base,
             attempt=attempt,
             delivery_id=delivery_id,
             requested_at=datetime.now(UTC),
+            refused=refused,
         )
         created = await self._bus.record(requested)
         log.info("job requested" if created else "the job is known already")
@@ -133,7 +144,20 @@ class Triage:
             # The record comes as a message of its own, if it ever comes.
             log.error("a message on %s is no record: %s", delivery.subject, error.reason)
             return
+        if job.refused:
+            await self._refuse(job, delivery)
+            return
         await self._ready(job, lambda queue: queue.with_job(job.job_id))
+
+    async def _refuse(self, job: JobRequested, delivery: Delivery) -> None:
+        """End a job that cannot be tried; it waits behind nobody."""
+        failed = JobFailed(
+            job_id=job.job_id,
+            stage=delivery.consumer.name,
+            reason=job.refused,
+            trace_id=telemetry.trace_id(),
+        )
+        await self._bus.emit(JOB_FAILED, failed, step="refused")
 
     async def on_finished(self, delivery: Delivery) -> None:
         """Let the issue's next job run."""

@@ -116,10 +116,29 @@ async def test_outage_is_waited_for(
     assert tuple(request["status"] or 0 for request in requests) == outage.statuses
 
 
-async def test_refusal_for_good_is_a_dead_letter(chain: Chain) -> None:
+@pytest.mark.parametrize("path", ["branches", "issues/1/comments"])
+async def test_refusal_for_good_of_somebody_who_may_ask_is_a_job_that_failed(
+    chain: Chain, path: str
+) -> None:
     place = await new_issue(chain)
     body = {"message": "Resource not accessible by integration"}
-    await ask_during(place, "branches", 1, status=403, body=body)
+    await ask_during(place, path, 1, status=403, body=body)
+    [job] = await place.requested()
+    assert "Resource not accessible" in job.refused
+    [failed] = await place.failed(1)
+    assert (failed.job_id, failed.reason) == (job.job_id, job.refused)
+    assert failed.trace_id
+    await asyncio.sleep(1)
+    assert await place.readied(0) == []
+    assert len(await place.failed(1)) == 1
+    assert await place.dead_letters() == []
+
+
+async def test_refusal_before_it_is_known_who_may_ask_is_a_dead_letter(chain: Chain) -> None:
+    """A comment for anybody who sets it off would be a way to make the App write."""
+    place = await new_issue(chain)
+    body = {"message": "Resource not accessible by integration"}
+    await ask_during(place, "collaborators", 1, status=403, body=body)
     [letter] = await place.dead_letters(1)
     assert "Resource not accessible" in letter.headers["Patchwright-Reason"]
     assert await place.requested(0) == []

@@ -7,6 +7,8 @@ the App or with GitHub as a whole is the same everywhere and is a `Retry` from h
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -25,6 +27,11 @@ JWT_BACKDATE = 60
 """Seconds into the past, as GitHub advises, against clocks that drift."""
 LONGEST_WAIT = 3600.0
 """Seconds; GitHub's limits are by the hour, so a longer wait is a clock that is wrong."""
+LIMITED = ("rate limit", "abuse detection")
+"""In GitHub's words for its limits, in lower case."""
+SECONDARY_LIMIT_WAIT = 60.0
+"""Seconds to wait at a limit when GitHub names no time, as its documentation asks.
+https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"""
 ACCEPT = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 
 
@@ -133,8 +140,15 @@ def general_trouble(answer: Answer) -> Retry | None:
         case 403 if "suspended" in message:
             return None
         case status if status in (403, 408, 429) or status >= 500 or 300 <= status < 400:
-            return Retry(f"GitHub answered {status}", after=wait_of(answer))
+            return Retry(f"GitHub answered {status}", after=_wait(answer, message))
     return None
+
+
+def _wait(answer: Answer, message: str) -> float | None:
+    """As long as GitHub says; at a limit without a word on it, as long as it wants us to."""
+    named = wait_of(answer)
+    limited = answer.status == 429 or any(words in message for words in LIMITED)
+    return SECONDARY_LIMIT_WAIT if named is None and limited else named
 
 
 def message_of(answer: Answer) -> str:
@@ -150,6 +164,9 @@ def wait_of(answer: Answer) -> float | None:
     after = answer.headers.get("retry-after", "")
     if after.isascii() and after.isdecimal():
         return min(float(after), LONGEST_WAIT)
+    with suppress(ValueError):  # a proxy may name a date
+        named = parsedate_to_datetime(after).timestamp() - time.time()
+        return min(max(0.0, named), LONGEST_WAIT)
     reset = answer.headers.get("x-ratelimit-reset", "")
     limited = answer.headers.get("x-ratelimit-remaining") == "0"
     if limited and reset.isascii() and reset.isdecimal():

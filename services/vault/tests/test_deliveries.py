@@ -120,6 +120,27 @@ async def test_rate_limit_of_the_log_is_passed_on(vault: Serving, verb: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("fault", "after"),
+    [
+        ({"status": 429}, 60),
+        ({"status": 403, "body": {"message": "You have exceeded a secondary rate limit."}}, 60),
+        ({"status": 403, "body": {"message": "You triggered an abuse detection mechanism."}}, 60),
+        ({"status": 503, "headers": {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}}, 0),
+        ({"status": 503}, None),
+        ({"status": 403}, None),
+    ],
+)
+async def test_limit_without_a_time_is_waited_for_as_github_asks(
+    vault: Serving, fault: dict[str, Any], after: float | None
+) -> None:
+    await vault.github.fault(path="/app/hook/deliveries", **fault)
+    reply = await vault.ask("ingest", "redeliver", request(id=1))
+    assert reply.error
+    assert not reply.permanent
+    assert reply.retry_after == after
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         {"status": 502},

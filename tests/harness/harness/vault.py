@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,11 +19,13 @@ from patchwright_common.credentials import AppFacts, Reply, Request, sealed_repl
 class ScriptedVault:
     """`replies` by verb; a verb without one is never answered. `asked` holds the verbs so far.
 
+    A reply may be worked out from the request's body.
+
     While `holding` is clear, answers that were worked out wait.
     """
 
     bus: Bus
-    replies: dict[str, Reply] = field(default_factory=dict)
+    replies: dict[str, Reply | Callable[[str], Reply]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
@@ -52,6 +54,8 @@ class ScriptedVault:
         reply = self.replies.get(verb)
         if reply is None:
             return
+        if not isinstance(reply, Reply):
+            reply = reply(request.body)
         answering = asyncio.create_task(self._answer(message, reply, request, caller, verb))
         self._under_way.add(answering)
         answering.add_done_callback(self._under_way.discard)
