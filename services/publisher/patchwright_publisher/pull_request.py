@@ -10,6 +10,7 @@ import jinja2
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    JobCancelled,
     JobFailed,
     JobProgressed,
     JobRequested,
@@ -115,6 +116,16 @@ class Texts:
             reason=harmless(event.reason, limit=2_000),
             advice=harmless(event.advice, limit=2_000),
             branch=branch,
+            label=self._voice.label,
+            app=self._voice.app,
+        )
+
+    def cancelled(self, event: JobCancelled) -> str:
+        """Who stopped it, what was not harmed, what to do next."""
+        return self._render(
+            "cancelled",
+            by=cell(event.by, limit=60),
+            cause=event.cause,
             label=self._voice.label,
             app=self._voice.app,
         )

@@ -6,7 +6,7 @@ import time
 
 from patchwright_common.bus import Bus
 from patchwright_common.events import Event, JobProgressed, JobRequested, Spent
-from patchwright_common.flow import JOB_PROGRESSED, Route
+from patchwright_common.flow import ANSWER_PRODUCED, CHANGE_PRODUCED, JOB_PROGRESSED, Route
 from patchwright_runner.agent.protocol import Usage
 from patchwright_runner.egress import Report, announcement
 from patchwright_runner.history import newest
@@ -33,8 +33,10 @@ class Teller:
             self._before = JobProgressed.model_validate_json(stored.data or b"").spent
 
     async def emit(self, route: Route, event: Event, step: str) -> None:
-        """Raises `Overtaken` when the job is no longer ours."""
+        """Raises `Overtaken` when the job is no longer ours, and `StoppedByPerson`."""
         await self._ownership.check()
+        if route in (CHANGE_PRODUCED, ANSWER_PRODUCED):
+            await self._ownership.check_not_stopped()
         await self._bus.emit(route, event, step=f"{self.epoch}:{step}")
 
     async def report(self, report: Report) -> None:
