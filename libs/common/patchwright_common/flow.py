@@ -223,6 +223,7 @@ TRIAGE_STOP_RECEIVED = Consumer(
     ENDLESS,
     "stops the issue's jobs where it says so; requests do not queue before it",
     "triage-stop-received",
+    ack_wait=5.0,
     concurrency=16,
 )
 TRIAGE_JOB_REQUESTED = _consumer("triage", "job.requested", ENDLESS, "queues it behind its issue's")

@@ -6,6 +6,7 @@ closed or deleted, or the comment that had asked, is a fact, whoever brought it 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,9 +40,12 @@ class Stop(BaseModel):
 
     def after(self, before: Stop | None) -> Stop:
         """The later of the two: it covers what the other one does."""
-        if before and (before.at, before.comment_id) >= (self.at, self.comment_id):
-            return before
-        return self
+        return before if before and before.place >= self.place else self
+
+    @property
+    def place(self) -> tuple[datetime, float]:
+        """In time; a deed covers its whole second, and so comes after its comments."""
+        return self.at, self.comment_id or math.inf
 
 
 _COMMENT = re.compile(r"-c([0-9]+)-[0-9]+$")

@@ -18,7 +18,7 @@ from harness.programs import Program, github_standin, program
 from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Outcome
-from patchwright_common.events import JobFinished, JobReadied, JobRequested
+from patchwright_common.events import JobCancelled, JobFinished, JobReadied, JobRequested
 from patchwright_common.flow import JOB_FINISHED
 from standin_github.client import CreatedApp, StandinGitHub
 
@@ -116,6 +116,11 @@ class Place:
         """The ids of the jobs that may run, in order."""
         found = await self._events("readied", count)
         return [JobReadied.model_validate_json(message.body).job_id for message in found]
+
+    async def cancelled(self, count: int = 1) -> list[JobCancelled]:
+        """The jobs that were stopped, in order."""
+        found = await self._events("cancelled", count)
+        return [JobCancelled.model_validate_json(message.body) for message in found]
 
     async def _events(self, verb: str, count: int) -> list[Stored]:
         prefix = f"pw.evt.job.{verb}.{self.id}-"
