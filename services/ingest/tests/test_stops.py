@@ -106,6 +106,20 @@ async def test_request_that_its_stop_has_overtaken_never_runs_and_is_not_silent(
     assert await world.readied() == []
 
 
+async def test_overtaken_request_behind_another_one_is_stopped_without_waiting_for_it(
+    world: World,
+) -> None:
+    await world.requested(FIRST, asked_at=NOON + SECOND)
+    await world.handle(FIRST)
+    await world.stops.record(f"stop.{ISSUE}", STOP)
+    await world.requested(SECOND_JOB)
+
+    await world.handle(SECOND_JOB)
+
+    assert await world.cancelled() == [SECOND_JOB]
+    assert await world.readied() == [FIRST]
+
+
 async def test_killed_between_the_key_and_the_event(world: World) -> None:
     """By the stop's handler or the request's; either comes again."""
     await world.requested(FIRST)

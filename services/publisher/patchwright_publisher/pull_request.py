@@ -75,7 +75,7 @@ class Texts:
 
     def requested(self) -> str:
         """The acknowledgement."""
-        return self._render("status", state="requested")
+        return self._render("status", state="requested", app=self._voice.app)
 
     def started(self, job: JobRequested, event: JobStarted) -> str:
         """A runner is at it."""
@@ -85,13 +85,19 @@ class Texts:
             base=job.base,
             sandbox=one_line(event.sandbox, limit=40),
             epoch=event.epoch,
+            app=self._voice.app,
         )
 
     def progressed(self, event: JobProgressed) -> str:
         """What the last turn did."""
         doing = one_line(event.doing, limit=200)
         return self._render(
-            "status", state="progressed", turn=event.turn, doing=doing, spent=event.spent
+            "status",
+            state="progressed",
+            turn=event.turn,
+            doing=doing,
+            spent=event.spent,
+            app=self._voice.app,
         )
 
     def opened(self, event: ChangeProduced, url: str) -> str:
