@@ -34,7 +34,7 @@ LISTING_TIMEOUT = 30.0
 LISTING_LIMIT = 100_000
 """Subjects that the server names in one answer."""
 
-Kind = Literal["pull_request", "answer", "failure"]
+Kind = Literal["pull_request", "answer", "failure", "cancelled"]
 
 
 class _Record(BaseModel):
@@ -91,6 +91,17 @@ class Outcome(_Record):
     sequence: int
     reported_at: datetime | None = None
     url: str = ""
+
+
+class Cancel(_Record):
+    """`cancel.<job_id>`: a person ended the job; nobody works on it or decides another result.
+
+    The fields are those of `JobCancelled`. What was decided before stands.
+    """
+
+    by: str
+    cause: str
+    at: datetime
 
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -198,6 +209,16 @@ class Claims:
     async def claim(self, job_id: str) -> Claim | None:
         """The current claim, or None when no runner ever took the job."""
         return await self.read(f"claim.{job_id}", Claim)
+
+    # --- the job's end by a person -----------------------------------------------------
+
+    async def cancel(self, job_id: str, proposed: Cancel) -> Cancel:
+        """Let nobody work on the job any more; the first who said so stays."""
+        return await self.change(f"cancel.{job_id}", Cancel, lambda before: before or proposed)
+
+    async def cancelled(self, job_id: str) -> Cancel | None:
+        """Who ended the job, or None."""
+        return await self.read(f"cancel.{job_id}", Cancel)
 
     # --- the job's one result ----------------------------------------------------------
 

@@ -69,6 +69,8 @@ class JobRequested(Event):
     requested_at: datetime
     refused: str = ""
     """Why it cannot be tried at all, for a maintainer: the job ends as a failure at once."""
+    asked_at: datetime | None = None
+    """GitHub's clock when somebody asked; a stop that is younger ends the job."""
 
 
 class JobReadied(Event):
@@ -171,11 +173,23 @@ class JobFailed(Event):
     """The event in `PW_EVENTS` that could not be handled, if it was one."""
 
 
+class JobCancelled(Event):
+    """A person ended the job; `cancel.<job_id>` in `PW_CLAIMS` says the same.
+
+    `cause` is `stopped` (a comment said so), `closed`, `issue_deleted` or `comment_deleted`
+    (the comment that had asked); `by` is who did it and `at` GitHub's clock.
+    """
+
+    by: str
+    cause: str
+    at: datetime
+
+
 class JobFinished(Event):
     """The one result is visible on GitHub."""
 
     result: str
-    """`pull_request`, `answer` or `failure`."""
+    """`pull_request`, `answer`, `failure` or `cancelled`."""
     url: str
 
 

@@ -162,7 +162,7 @@ PW_CLAIMS = Bucket(
     "kv",
     "claims, outcomes, queues: authoritative, kept for ever",
     {
-        "triage": ("trigger.>", "queue.>"),
+        "triage": ("trigger.>", "queue.>", "stop.>", "cancel.>"),
         "runner": ("claim.>",),
         "publisher": ("outcome.>", "comment.>"),
     },
@@ -219,6 +219,20 @@ TRIAGE_DELIVERY_RECEIVED = Consumer(
     "decides whether it is a job",
     "triage-delivery-received",
 )
+TRIAGE_STOP_RECEIVED = Consumer(
+    "triage",
+    (
+        "pw.github.issue_comment.created.*",
+        "pw.github.issue_comment.deleted.*",
+        "pw.github.issues.closed.*",
+        "pw.github.issues.deleted.*",
+    ),
+    ENDLESS,
+    "stops the issue's jobs where it says so; requests do not queue before it",
+    "triage-stop-received",
+    ack_wait=5.0,
+    concurrency=16,
+)
 TRIAGE_JOB_REQUESTED = _consumer("triage", "job.requested", ENDLESS, "queues it behind its issue's")
 TRIAGE_JOB_FINISHED = _consumer("triage", "job.finished", ENDLESS, "readies the issue's next job")
 RUNNER_JOB_READIED = _consumer(
@@ -251,6 +265,9 @@ VAULT_DELIVERY_RECEIVED = Consumer(
 )
 VAULT_JOB_FINISHED = _consumer("vault", "job.finished", BACKGROUND, "revokes the job's tokens")
 PUBLISHER_JOB_FAILED = _consumer("publisher", "job.failed", ENDLESS, "says what happened")
+PUBLISHER_JOB_CANCELLED = _consumer(
+    "publisher", "job.cancelled", ENDLESS, "says who stopped it, unless it has a result"
+)
 
 # --- routes ----------------------------------------------------------------------------
 
@@ -272,7 +289,7 @@ DELIVERY_RECEIVED = Route(
     "<event>.<action>.<repository_id>",
     None,
     ("ingest",),
-    (TRIAGE_DELIVERY_RECEIVED, VAULT_DELIVERY_RECEIVED),
+    (TRIAGE_DELIVERY_RECEIVED, TRIAGE_STOP_RECEIVED, VAULT_DELIVERY_RECEIVED),
 )
 JOB_REQUESTED = _route(
     "JOB_REQUESTED",
@@ -312,6 +329,13 @@ JOB_FAILED = _route(
     ("runner", "publisher", "triage"),
     PUBLISHER_JOB_FAILED,
 )
+JOB_CANCELLED = _route(
+    "JOB_CANCELLED",
+    "job.cancelled",
+    events.JobCancelled,
+    ("triage",),
+    PUBLISHER_JOB_CANCELLED,
+)
 JOB_FINISHED = _route(
     "JOB_FINISHED",
     "job.finished",
@@ -343,6 +367,7 @@ ROUTES = (
     CHANGE_PRODUCED,
     ANSWER_PRODUCED,
     JOB_FAILED,
+    JOB_CANCELLED,
     JOB_FINISHED,
     GRANT_GIVEN,
     GRANT_REFUSED,

@@ -21,6 +21,7 @@ from patchwright_common.events import (
     GrantRefused,
     HostContacted,
     HostRefused,
+    JobCancelled,
     JobFailed,
     JobFinished,
     JobProgressed,
@@ -51,6 +52,7 @@ EXAMPLES: dict[str, Event] = {
     ),
     "ANSWER_PRODUCED": AnswerProduced(job_id=JOB, epoch=1, answer="42", model="m", spent=SPENT),
     "JOB_FAILED": JobFailed(job_id=JOB, stage="runner-job-readied", reason="No.", sequence=4),
+    "JOB_CANCELLED": JobCancelled(job_id=JOB, by="ada", cause="stopped", at="2026-11-28T12:00:00Z"),
     "JOB_FINISHED": JobFinished(job_id=JOB, result="answer", url="https://github.test/1"),
     "GRANT_GIVEN": GrantGiven(
         job_id=JOB,

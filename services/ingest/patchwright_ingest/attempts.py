@@ -43,16 +43,27 @@ NO_ATTEMPTS = Attempts(deliveries=())
 
 
 def assign(
-    attempts: Attempts, delivery_id: str, *, at: datetime, replay: bool, latest: Outcome | None
+    attempts: Attempts,
+    delivery_id: str,
+    *,
+    at: datetime,
+    replay: bool,
+    latest: Outcome | None,
+    stopped_at: datetime | None = None,
 ) -> Attempts:
     """The record with this delivery counted to an attempt.
 
     `latest` is the outcome of the latest attempt and `at` when the request was made;
-    both `at` and `reported_at` are GitHub's clock, so that ours may drift.
+    both `at` and `reported_at` are GitHub's clock, so that ours may drift. `stopped_at` is
+    when somebody stopped that attempt: who asks after that need not wait until it is said.
     """
     if attempts.of(delivery_id):
         return attempts
-    asked_again = latest is not None and latest.reported_at is not None and at > latest.reported_at
+    undone = latest is None or latest.kind == "cancelled"
+    after_stop = stopped_at is not None and undone and at > stopped_at
+    asked_again = after_stop or (
+        latest is not None and latest.reported_at is not None and at > latest.reported_at
+    )
     if not attempts.deliveries or replay or asked_again:
         return attempts.renewed(delivery_id)
     return attempts.joined(delivery_id)

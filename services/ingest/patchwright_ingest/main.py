@@ -21,6 +21,7 @@ from patchwright_ingest.app import Ingest
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.recovery import INTERVAL, Recovery
 from patchwright_ingest.repositories import GitHubRepositories
+from patchwright_ingest.stopping import Stopping, Stops
 from patchwright_ingest.triage import Triage
 from patchwright_ingest.trigger import LABEL
 from patchwright_ingest.webhook_secrets import WebhookSecrets
@@ -120,9 +121,12 @@ async def _decide(
     service: Service, repositories: GitHubRepositories, app: App, settings: TriageSettings
 ) -> None:
     claims = await Claims.open(service.bus.js)
-    handlers = Triage(service.bus, claims, repositories, Mention(app.slug), settings.label)
+    mention = Mention(app.slug)
+    handlers = Triage(service.bus, claims, repositories, mention, settings.label)
+    stopping = Stopping(service.bus, Stops(service.bus, claims), repositories, mention)
     await service.consume(
         PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
+        PullLoop(service.bus, flow.TRIAGE_STOP_RECEIVED, stopping.on_delivery),
         PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
         PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
     )

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}(?=[^`\n]*\n)|~{3,})[^\n]*\n", re.MULTILINE)
+_STOP = re.compile(r"[ \t,:*_]+stop(?![\w'\u2019-])", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
 
 
@@ -22,8 +23,20 @@ class Mention:
         Letters are ASCII's, as in GitHub's own rule: in a Chinese sentence no space
         stands before or after a mention. `@name/team` and npm's `@name/package` are others.
         """
+        return self._first(_prose(text)) is not None
+
+    def says_stop(self, text: str) -> bool:
+        """Whether the word behind the first mention, in its line, is `stop`.
+
+        Later mentions do not count: a request can say how it may be stopped.
+        """
+        prose = _prose(text)
+        first = self._first(prose)
+        return first is not None and _STOP.match(prose, first.end()) is not None
+
+    def _first(self, prose: str) -> re.Match[str] | None:
         pattern = rf"(?<![\w/@.-])@{re.escape(self.name)}(?:\[bot\])?(?![\w/-])"
-        return re.search(pattern, _prose(text), re.IGNORECASE | re.ASCII) is not None
+        return re.search(pattern, prose, re.IGNORECASE | re.ASCII)
 
 
 def _prose(text: str) -> str:

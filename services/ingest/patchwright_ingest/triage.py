@@ -25,6 +25,7 @@ from patchwright_common.flow import JOB_FAILED, JOB_READIED
 from patchwright_common.messaging import Delivery, whole_body
 from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
 from patchwright_ingest.mention import Mention
+from patchwright_ingest.stopping import Stops
 from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Triage:
         self._repositories = repositories
         self._mention = mention
         self._label = label
+        self._stops = Stops(bus, claims)
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """A delivery becomes a job, or a reason why not."""
@@ -84,22 +86,35 @@ class Triage:
         delivery_id = replay or delivery.headers.get("x-github-delivery", "")
         attempt = await self._attempt(trigger, delivery_id, replay=bool(replay))
         with telemetry.job(f"{trigger.key}-{attempt}"):
-            await self._request(trigger, attempt, delivery_id)
+            # A replay asks anew, whatever was stopped before.
+            asked_at = datetime.now(UTC) if replay else trigger.at
+            await self._request(trigger, attempt, delivery_id, asked_at)
 
     async def _attempt(self, trigger: Trigger, delivery_id: str, *, replay: bool) -> int:
         key = f"trigger.{trigger.key}"
         before = await self._claims.read(key, Attempts) or NO_ATTEMPTS
-        latest = await self._claims.outcome(f"{trigger.key}-{len(before.deliveries)}")
+        latest_id = f"{trigger.key}-{len(before.deliveries)}"
+        latest = await self._claims.outcome(latest_id)
+        cancel = await self._claims.cancelled(latest_id)
 
         def step(current: Attempts | None) -> Attempts:
             if (current or NO_ATTEMPTS) != before:
                 raise Retry("another delivery of the same trigger is being counted", after=0.1)
-            return assign(before, delivery_id, at=trigger.at, replay=replay, latest=latest)
+            return assign(
+                before,
+                delivery_id,
+                at=trigger.at,
+                replay=replay,
+                latest=latest,
+                stopped_at=cancel.at if cancel else None,
+            )
 
         after = await self._claims.change(key, Attempts, step)
         return after.of(delivery_id) or 1
 
-    async def _request(self, trigger: Trigger, attempt: int, delivery_id: str) -> None:
+    async def _request(
+        self, trigger: Trigger, attempt: int, delivery_id: str, asked_at: datetime
+    ) -> None:
         payload = trigger.payload
         conversation: tuple[Remark, ...] = ()
         base, refused = NO_COMMIT, ""
@@ -129,6 +144,7 @@ class Triage:
             delivery_id=delivery_id,
             requested_at=datetime.now(UTC),
             refused=refused,
+            asked_at=asked_at,
         )
         created = await self._bus.record(requested)
         log.info("job requested" if created else "the job is known already")
@@ -148,6 +164,8 @@ class Triage:
             await self._refuse(job, delivery)
             return
         await self._ready(job, lambda queue: queue.with_job(job.job_id))
+        # It is in the queue now, so a stop from here on finds it; one from before is found here.
+        await self._stops.is_stopped(job.job_id)
 
     async def _refuse(self, job: JobRequested, delivery: Delivery) -> None:
         """End a job that cannot be tried; it waits behind nobody."""
@@ -168,7 +186,7 @@ class Triage:
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
         key = f"queue.{job.repository.id}-{job.issue_number}"
         queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
-        if queue.head:
+        if queue.head and not await self._stops.is_stopped(queue.head):
             # Published again each time: after a crash in between, nobody else would.
             await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
 

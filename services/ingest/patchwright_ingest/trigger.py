@@ -49,6 +49,7 @@ class Issue(_Part):
     user: User | None = None
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    closed_at: AwareDatetime | None = None
     pull_request: dict[str, Any] | None = None
 
 
@@ -141,6 +142,8 @@ def _from_comment(payload: Payload, mention: Mention) -> Trigger | Ignored:
     text = comment.body or ""
     if not mention.occurs_in(text):
         return Ignored("the comment does not mention us")
+    if mention.says_stop(text):
+        return Ignored("it says stop, which has a consumer of its own")
     key = f"{payload.repository.id}-{payload.issue.number}-c{comment.id}"
     return Trigger(key, payload, comment.created_at, text)
 

@@ -18,7 +18,13 @@ from harness.programs import Program, github_standin, program
 from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Outcome
-from patchwright_common.events import JobFailed, JobFinished, JobReadied, JobRequested
+from patchwright_common.events import (
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobReadied,
+    JobRequested,
+)
 from patchwright_common.flow import JOB_FINISHED
 from standin_github.client import CreatedApp, StandinGitHub
 
@@ -121,6 +127,11 @@ class Place:
         """The failures of this repository's jobs, once there are `count`."""
         found = await self._events("failed", count)
         return [JobFailed.model_validate_json(message.body) for message in found]
+
+    async def cancelled(self, count: int = 1) -> list[JobCancelled]:
+        """The jobs that were stopped, in order."""
+        found = await self._events("cancelled", count)
+        return [JobCancelled.model_validate_json(message.body) for message in found]
 
     async def _events(self, verb: str, count: int) -> list[Stored]:
         prefix = f"pw.evt.job.{verb}.{self.id}-"

@@ -54,6 +54,21 @@ def test_delivery_about_what_was_asked_before_the_result_joins() -> None:
         assert joined.deliveries == (("a", "b"),)
 
 
+def test_asking_again_after_a_stop_need_not_wait_until_the_stop_is_visible() -> None:
+    first = Attempts(deliveries=(("a",),))
+    cancelled = Outcome(kind="cancelled", sequence=1)
+    for latest in (None, cancelled, cancelled.model_copy(update={"reported_at": at(9)})):
+        for minute, attempt in ((4, 1), (5, 1), (6, 2)):
+            again = assign(first, "b", at=at(minute), replay=False, latest=latest, stopped_at=at(5))
+            assert again.of("b") == attempt, (latest, minute)
+
+
+def test_stop_that_came_after_another_decision_begins_no_attempt() -> None:
+    first = Attempts(deliveries=(("a",),))
+    joined = assign(first, "b", at=at(6), replay=False, latest=reported(None), stopped_at=at(5))
+    assert joined.of("b") == 1
+
+
 def test_asking_again_after_the_result_begins_another_attempt() -> None:
     first = Attempts(deliveries=(("a",),))
     assert assign(first, "b", at=at(6), replay=False, latest=reported(5)).of("b") == 2

@@ -128,3 +128,56 @@ def test_hostile_comment_costs_no_more_than_its_length(hostile: str) -> None:
     started = time.perf_counter()
     PATCHWRIGHT.occurs_in(hostile[:65_536])
     assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@patchwright stop",
+        "@patchwright STOP",
+        "@Patchwright[bot] Stop",
+        "@patchwright, stop please: it is the wrong file",
+        "@patchwright: stop!",
+        "@patchwright **stop**",
+        "@patchwright   stop.",
+        "@patchwright stop it",
+        "That is wrong.\n\n@patchwright stop\n\nI will do it myself.",
+        "> @patchwright fix this\n\n@patchwright stop",
+        "Oh no, @patchwright stop",
+    ],
+)
+def test_stop_is_the_word_behind_the_mention(text: str) -> None:
+    assert PATCHWRIGHT.says_stop(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stop",
+        "stop @patchwright",
+        "@patchwright please stop",
+        "@patchwright do not stop",
+        "@patchwright fix it; to end it, write @patchwright stop",
+        "@patchwright stopped too early, go on",
+        "@patchwright stop-gap fix, please",
+        "@patchwright stopwatch shows seconds",
+        "@patchwright\n\nstop",
+        "@patchwrightstop",
+        "@patchwright-stop",
+        "`@patchwright stop`",
+        "> @patchwright stop",
+        "<!-- @patchwright stop -->",
+        "```\n@patchwright stop\n```",
+        "@ada stop",
+        "@patchwright",
+        "",
+    ],
+)
+def test_other_texts_do_not_say_stop(text: str) -> None:
+    assert not PATCHWRIGHT.says_stop(text)
+
+
+@given(st.text())
+def test_whatever_says_stop_mentions_the_app(text: str) -> None:
+    for said in (text, f"@patchwright {text}"):
+        assert not PATCHWRIGHT.says_stop(said) or PATCHWRIGHT.occurs_in(said)

@@ -9,6 +9,7 @@ from patchwright_common.claims import Claims
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    JobCancelled,
     JobFailed,
     JobProgressed,
     JobRequested,
@@ -99,3 +100,7 @@ class Handlers:
     async def on_failed(self, delivery: Delivery) -> None:
         """Say what happened."""
         await self._results.failure(delivery.read(JobFailed), delivery.sequence)
+
+    async def on_cancelled(self, delivery: Delivery) -> None:
+        """Say who stopped it."""
+        await self._results.cancelled(delivery.read(JobCancelled), delivery.sequence)

@@ -86,6 +86,7 @@ async def _publish(
         PullLoop(service.bus, flow.PUBLISHER_CHANGE_PRODUCED, handlers.on_change),
         PullLoop(service.bus, flow.PUBLISHER_ANSWER_PRODUCED, handlers.on_answer),
         PullLoop(service.bus, flow.PUBLISHER_JOB_FAILED, handlers.on_failed),
+        PullLoop(service.bus, flow.PUBLISHER_JOB_CANCELLED, handlers.on_cancelled),
     )
 
 

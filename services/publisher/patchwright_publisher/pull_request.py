@@ -10,6 +10,7 @@ import jinja2
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    JobCancelled,
     JobFailed,
     JobProgressed,
     JobRequested,
@@ -74,7 +75,7 @@ class Texts:
 
     def requested(self) -> str:
         """The acknowledgement."""
-        return self._render("status", state="requested")
+        return self._render("status", state="requested", app=self._voice.app)
 
     def started(self, job: JobRequested, event: JobStarted) -> str:
         """A runner is at it."""
@@ -84,13 +85,19 @@ class Texts:
             base=job.base,
             sandbox=one_line(event.sandbox, limit=40),
             epoch=event.epoch,
+            app=self._voice.app,
         )
 
     def progressed(self, event: JobProgressed) -> str:
         """What the last turn did."""
         doing = one_line(event.doing, limit=200)
         return self._render(
-            "status", state="progressed", turn=event.turn, doing=doing, spent=event.spent
+            "status",
+            state="progressed",
+            turn=event.turn,
+            doing=doing,
+            spent=event.spent,
+            app=self._voice.app,
         )
 
     def opened(self, event: ChangeProduced, url: str) -> str:
@@ -115,6 +122,16 @@ class Texts:
             reason=harmless(event.reason, limit=2_000),
             advice=harmless(event.advice, limit=2_000),
             branch=branch,
+            label=self._voice.label,
+            app=self._voice.app,
+        )
+
+    def cancelled(self, event: JobCancelled) -> str:
+        """Who stopped it, what was not harmed, what to do next."""
+        return self._render(
+            "cancelled",
+            by=cell(event.by, limit=60),
+            cause=event.cause,
             label=self._voice.label,
             app=self._voice.app,
         )

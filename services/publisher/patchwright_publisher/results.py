@@ -23,6 +23,7 @@ from patchwright_common.errors import Permanent
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    JobCancelled,
     JobFailed,
     JobFinished,
     JobRequested,
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 
 GONE = (httpx.codes.NOT_FOUND, httpx.codes.GONE)
 """GitHub's answers for an issue that was deleted, or issues that were switched off."""
-_FINAL: TypeAdapter[ChangeProduced | AnswerProduced | JobFailed] = TypeAdapter(
-    ChangeProduced | AnswerProduced | JobFailed
+_FINAL: TypeAdapter[ChangeProduced | AnswerProduced | JobFailed | JobCancelled] = TypeAdapter(
+    ChangeProduced | AnswerProduced | JobFailed | JobCancelled
 )
 
 
@@ -76,7 +77,7 @@ class Results:
         self._bot = bot
         self._origin = github
 
-    # --- the three final events --------------------------------------------------------
+    # --- the four final events --------------------------------------------------------
 
     async def change(self, event: ChangeProduced, sequence: int) -> None:
         """A pull request, if the change may be pushed and nothing was decided before."""
@@ -84,11 +85,13 @@ class Results:
         decided = await self._claims.outcome(event.job_id)
         if decided is not None:
             await self.finish(event.job_id, decided)
-        elif not await self._overtaken(event.job_id, event.epoch):
+        elif not await self._dropped(event.job_id, event.epoch):
             # Checked before it is decided: a change that may not be pushed ends as a failure.
             job = await self._bus.job(event.job_id)
             async with self._verified(job, event) as change:
-                await self._settle(event.job_id, proposed, change)
+                # Checking takes a while, in which somebody may have stopped the job.
+                if not await self._late(event.job_id, event.epoch):
+                    await self._settle(event.job_id, proposed, change)
 
     async def answer(self, event: AnswerProduced, sequence: int) -> None:
         """The agent's answer, if nothing was decided before."""
@@ -97,12 +100,19 @@ class Results:
 
     async def failure(self, event: JobFailed, sequence: int) -> None:
         """A failure, if nothing was decided before or what was decided cannot be completed."""
-        if event.epoch is not None and await self._late(event.job_id, event.epoch):
+        if await self._late(event.job_id, event.epoch):
             return
         failed = Outcome(kind="failure", sequence=sequence)
         if event.sequence is not None:
             await self._claims.replace(event.job_id, event.sequence, failed)
         await self._settle(event.job_id, failed)
+
+    async def cancelled(self, event: JobCancelled, sequence: int) -> None:
+        """That somebody stopped it, if nothing was decided before.
+
+        Nothing was pushed then: that happens only after a change was decided for.
+        """
+        await self._settle(event.job_id, Outcome(kind="cancelled", sequence=sequence))
 
     async def show_again(self, job_id: str) -> None:
         """Write a result that was visible already once more, over what was written since."""
@@ -128,12 +138,19 @@ class Results:
 
     # --- how ---------------------------------------------------------------------------
 
-    async def _late(self, job_id: str, epoch: int) -> bool:
-        """Whether to drop a runner's result: another runner took the job over before any result.
+    async def _late(self, job_id: str, epoch: int | None) -> bool:
+        """Whether to drop a result: the job was stopped or taken over before it had any.
 
         What was decided is completed by everybody: the runner that took over stops at it.
         """
-        return await self._claims.outcome(job_id) is None and await self._overtaken(job_id, epoch)
+        return await self._claims.outcome(job_id) is None and await self._dropped(job_id, epoch)
+
+    async def _dropped(self, job_id: str, epoch: int | None) -> bool:
+        if await self._claims.cancelled(job_id) is not None:
+            # JobCancelled is stored or about to be, and never given up.
+            log.info("the job was stopped; its result is dropped")
+            return True
+        return epoch is not None and await self._overtaken(job_id, epoch)
 
     async def _overtaken(self, job_id: str, epoch: int) -> bool:
         claim = await self._claims.claim(job_id)
@@ -169,6 +186,8 @@ class Results:
             return await self._show_change(job, event, change)
         if isinstance(event, AnswerProduced):
             return Shown("answer", await self._final_comment(job, self._texts.answer(event)))
+        if isinstance(event, JobCancelled):
+            return await self._show_cancelled(job, event)
         return await self._show_failure(job, event)
 
     async def _show_change(
@@ -197,15 +216,18 @@ class Results:
             log.warning("no comment beside the pull request: %s", refused.reason)
         return Shown("pull_request", Posted(opened.id, opened.url, at))
 
+    async def _show_cancelled(self, job: JobRequested, event: JobCancelled) -> Shown:
+        try:
+            posted = await self._final_comment(job, self._texts.cancelled(event))
+        except RefusedError as refused:
+            return _unseen("cancelled", refused, f"{event.cause} by {event.by}")
+        return Shown("cancelled", posted)
+
     async def _show_failure(self, job: JobRequested, event: JobFailed) -> Shown:
         try:
             return await self._show_what_is_left(job, event)
         except RefusedError as refused:
-            if refused.status not in GONE:
-                raise
-            # Nobody is left to be told, and the issue's queue must not wait for it.
-            log.error("the issue is gone, so nobody saw: %s", event.reason)
-            return Shown("failure", Posted(0, "", datetime.now(UTC)))
+            return _unseen("failure", refused, event.reason)
 
     async def _show_what_is_left(self, job: JobRequested, event: JobFailed) -> Shown:
         github = self._github(job)
@@ -250,3 +272,11 @@ def token_request(job: JobRequested) -> TokenRequest:
         repository_id=job.repository.id,
         job_id=job.job_id,
     )
+
+
+def _unseen(kind: Kind, refused: RefusedError, what: str) -> Shown:
+    """A result that nobody is left to be told: the issue's queue must not wait for it."""
+    if refused.status not in GONE:
+        raise refused
+    log.error("the issue is gone, so nobody saw: %s", what)
+    return Shown(kind, Posted(0, "", datetime.now(UTC)))

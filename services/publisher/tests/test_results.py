@@ -103,6 +103,8 @@ async def test_one_comment_follows_the_job_from_start_to_result(world: World) ->
         await job.handled()
         [comment] = await job.comments()
         assert text in comment
+        how = f"To stop it, comment `@{world.scene.app.slug} stop`."
+        assert (how in comment) == ("✅" not in comment)
         shown.append(comment)
     assert len({text.rsplit("<!-- ", 1)[1] for text in shown}) == 1
 

@@ -7,15 +7,29 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from patchwright_common.claims import Claims
-from patchwright_common.errors import Overtaken, Permanent, Retry
+from patchwright_common.errors import Overtaken, PatchwrightError, Permanent, Retry
 from patchwright_runner.agent.protocol import CutOff
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 5.0
 """Seconds between two looks at the claim."""
+LOOK = 1.0
+"""Seconds between two looks whether somebody stopped the job. No service may make a consumer, as
+watching a key would take, and one read a second costs nothing beside a model."""
 CRASH_LIMIT = 3
 """How many runners a job may take down, without a turn between them, before it is given up."""
+
+
+class StoppedByPerson(PatchwrightError):
+    """Somebody ended the job: acknowledge it, publish nothing final, spend nothing more."""
+
+
+async def raise_if_stopped(claims: Claims, job_id: str) -> None:
+    """Raises `StoppedByPerson`."""
+    cancel = await claims.cancelled(job_id)
+    if cancel is not None:
+        raise StoppedByPerson(f"{cancel.cause} by {cancel.by}")
 
 
 class Ownership:
@@ -45,19 +59,26 @@ class Ownership:
         """Raises `Overtaken` when a newer epoch exists. To be called before every effect."""
         await self._claims.beat(self.job_id, self.epoch)
 
+    async def check_not_stopped(self) -> None:
+        """Raises `StoppedByPerson`. To be called before what is final."""
+        await raise_if_stopped(self._claims, self.job_id)
+
     async def during(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work with a heartbeat beside it; it is cancelled when the job is lost.
+        """Do the work with a heartbeat beside it; it is cancelled when the job is lost or stopped.
 
         An attempt that ends by itself is recorded, so that it does not count as a crash.
         """
         working = asyncio.ensure_future(work())
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._repeat(self._heartbeat, self.check))
+        looking = asyncio.create_task(self._repeat(LOOK, self.check_not_stopped))
+        tasks = (working, beating, looking)
         try:
-            await asyncio.wait((working, beating), return_when=asyncio.FIRST_COMPLETED)
-            if beating.done():
-                working.cancel()
-                await asyncio.wait((working,))
-                beating.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for beside in (beating, looking):
+                if beside.done():
+                    working.cancel()
+                    await asyncio.wait((working,))
+                    beside.result()
             await working
         except Overtaken:
             raise
@@ -68,18 +89,18 @@ class Ownership:
             await asyncio.shield(self._record_end())
             raise
         finally:
-            for task in (working, beating):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((working, beating))
+            await asyncio.wait(tasks)
 
-    async def _beat(self) -> None:
+    async def _repeat(self, pause: float, look: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat)
+            await asyncio.sleep(pause)
             try:
-                await self.check()
+                await look()
             except Retry as error:
                 # Not knowing is no reason to stop: nothing is published without a check.
-                log.warning("the claim could not be refreshed: %s", error.reason)
+                log.warning("it is not known whether to go on: %s", error.reason)
 
     async def _record_end(self) -> None:
         """Raises `Overtaken` when the failure is no longer ours to report."""

@@ -78,11 +78,13 @@ class Sweeper:
         return lost
 
     async def _is_lost(self, job_id: str, claim: Claim) -> bool:
-        """No result, no heartbeat, nothing for the publisher to do, and no message that waits."""
+        """Open, no heartbeat, nothing for the publisher to do, and no message that waits."""
         if job_id in self._settled:
             return False
         if await self._claims.outcome(job_id) is not None:
             self._settled.add(job_id)
+            return False
+        if await self._claims.cancelled(job_id) is not None:
             return False
         silent = (datetime.now(UTC) - claim.beaten_at).total_seconds()
         if silent < self._silence or await is_produced(self._bus, job_id, claim.epoch):

@@ -6,7 +6,7 @@ import time
 
 from patchwright_common.bus import Bus
 from patchwright_common.events import Event, JobProgressed, JobRequested, Spent
-from patchwright_common.flow import JOB_PROGRESSED, Route
+from patchwright_common.flow import ANSWER_PRODUCED, CHANGE_PRODUCED, JOB_PROGRESSED, Route
 from patchwright_runner.agent.protocol import Turn, Usage
 from patchwright_runner.egress import Report, announcement
 from patchwright_runner.history import newest_event
@@ -35,8 +35,10 @@ class Teller:
             self._last_turn = told.turn
 
     async def emit(self, route: Route, event: Event, step: str) -> None:
-        """Raises `Overtaken` when the job is no longer ours."""
+        """Raises `Overtaken` when the job is no longer ours, and `StoppedByPerson`."""
         await self._ownership.check()
+        if route in (CHANGE_PRODUCED, ANSWER_PRODUCED):
+            await self._ownership.check_not_stopped()
         await self._bus.emit(route, event, step=f"{self.epoch}:{step}")
 
     async def account(self, usage: Usage) -> None:
@@ -46,7 +48,7 @@ class Teller:
             job_id=self.job.job_id,
             epoch=self.epoch,
             turn=self._last_turn,
-            doing="was interrupted; it goes on in another attempt",
+            doing="was interrupted",
             spent=self.spent,
         )
         await self.emit(JOB_PROGRESSED, told, "interrupted")

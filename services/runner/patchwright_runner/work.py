@@ -9,7 +9,7 @@ from patchwright_common.events import JobReadied
 from patchwright_common.messaging import Delivery
 from patchwright_runner.attempt import Attempt
 from patchwright_runner.history import is_produced
-from patchwright_runner.ownership import Ownership
+from patchwright_runner.ownership import Ownership, StoppedByPerson, raise_if_stopped
 from patchwright_runner.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,13 @@ class Runner:
         if await self._is_done(job_id):
             log.info("the result is there already")
             return
+        try:
+            await raise_if_stopped(self._shop.claims, job_id)
+            await self._work(job_id)
+        except StoppedByPerson as stopped:
+            log.info("the job was stopped: %s", stopped)
+
+    async def _work(self, job_id: str) -> None:
         job = await self._shop.bus.job(job_id)
         ownership = await Ownership.take(self._shop.claims, job_id, self._shop.name)
         telemetry.note(telemetry.EPOCH, ownership.epoch)

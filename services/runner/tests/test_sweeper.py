@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from patchwright_common.bus import Bus
-from patchwright_common.claims import Claims, Outcome
+from patchwright_common.claims import Cancel, Claims, Outcome
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -64,6 +64,11 @@ def _change(epoch: int) -> ChangeProduced:
         job_id=JOB, epoch=epoch, bundle_sha256="0" * 64, bundle_bytes=1, commit="1" * 40,
         base="2" * 40, files=(), summary="", model="", spent=Spent(),
     )  # fmt: skip
+
+
+async def test_job_that_a_person_stopped_is_not_lost(claims: Claims, sweeper: Sweeper) -> None:
+    await claims.cancel(JOB, Cancel(by="ada", cause="stopped", at=datetime.now(UTC)))
+    assert await sweeper.sweep() == []
 
 
 async def test_lost_job_is_made_ready_again_and_once_only(bus: Bus, sweeper: Sweeper) -> None:
