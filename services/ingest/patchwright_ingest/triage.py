@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import EXPECTED, Bus
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
@@ -95,6 +95,7 @@ class Triage:
             return assign(before, delivery_id, at=trigger.at, replay=replay, latest=latest)
 
         after = await self._claims.change(key, Attempts, step)
+        steps.reached("triage.attempt-counted")
         return after.of(delivery_id) or 1
 
     async def _request(self, trigger: Trigger, attempt: int, delivery_id: str) -> None:
@@ -120,6 +121,7 @@ class Triage:
             requested_at=datetime.now(UTC),
         )
         created = await self._bus.record(requested)
+        steps.reached("triage.job-recorded")
         log.info("job requested" if created else "the job is known already")
 
     async def on_requested(self, delivery: Delivery) -> None:
@@ -144,9 +146,11 @@ class Triage:
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
         key = f"queue.{job.repository.id}-{job.issue_number}"
         queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
+        steps.reached("triage.queue-changed")
         if queue.head:
             # Published again each time: after a crash in between, nobody else would.
             await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
+            steps.reached("triage.job-readied")
 
 
 def _ignore(reason: str) -> None:

@@ -81,12 +81,13 @@ class Handlers:
             if claim is None or claim.epoch != epoch:
                 return
             comment, sign = await self._results.comment(job)
-            await comment.update(sign(text))
-        elif delivery.delivered == 1:
-            return
-        # The result may have become visible while we edited, now or in an earlier delivery
-        # that did not end: show it again, over our text.
-        await self._results.show_again(job.job_id)
+            edited = await comment.update(sign(text))
+            if edited is not None:
+                # The result may have become visible while we edited: show it over our text.
+                await self._results.show_again(job.job_id, edited.at)
+        elif delivery.delivered > 1:
+            # So it may have in an earlier delivery that did not end.
+            await self._results.show_again(job.job_id)
 
     async def on_change(self, delivery: Delivery) -> None:
         """Open the pull request."""

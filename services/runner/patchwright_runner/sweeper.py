@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from patchwright_common import steps
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.claims import Claim, Claims, Unreadable
 from patchwright_common.errors import Retry
@@ -71,6 +72,7 @@ class Sweeper:
             log.warning("nobody drives %s any more: it is made ready again", job_id)
             again = JobReadied(job_id=job_id)
             await self._bus.emit(JOB_READIED, again, step=f"again:{claim.epoch}")
+            steps.reached("runner.job-readied-again")
             lost.append(job_id)
         return lost
 
