@@ -40,7 +40,7 @@ async def open_to_all() -> None:
 class GitHub:
     """GitHub for one job. `bot` is the login under which the App writes.
 
-    `fence` is passed before each write, so that a process that was paused finds out.
+    `fence` is passed before whatever adds or changes something: who was paused finds out there.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class GitHub:
         return posted
 
     async def delete(self, comment_id: int) -> None:
-        """Delete a comment of ours."""
-        session = await self._writing()
+        """Delete a comment of ours. No fence: what is double is double behind the result too."""
+        session = await self._open(self._job)
         await session.delete(f"{self._path}/issues/comments/{comment_id}")
         steps.reached("publisher.comment-deleted")
 

@@ -6,6 +6,7 @@ import time
 
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
+from patchwright_common.errors import Overtaken
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -80,8 +81,11 @@ class Handlers:
             claim = await self._claims.claim(job.job_id)
             if claim is None or claim.epoch != epoch:
                 return
-            comment, sign = await self._results.comment(job)
-            edited = await comment.update(sign(text))
+            comment, sign = await self._results.comment(job, self._results.undecided(job.job_id))
+            try:
+                edited = await comment.update(sign(text))
+            except Overtaken:
+                return
             if edited is not None:
                 # The result may have become visible while we edited: show it over our text.
                 await self._results.show_again(job.job_id, edited.at)

@@ -197,6 +197,15 @@ class Results:
 
         return check
 
+    def undecided(self, job_id: str) -> Fence:
+        """The fence of what only tells of the way there."""
+
+        async def check() -> None:
+            if await self._claims.outcome(job_id) is not None:
+                raise Overtaken(f"the result of {job_id} is decided")
+
+        return check
+
     async def _show_change(
         self, job: JobRequested, event: ChangeProduced, change: Verified | None, fence: Fence
     ) -> Shown:
