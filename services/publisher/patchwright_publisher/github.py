@@ -106,7 +106,13 @@ class GitHub:
         query = f"head={quote(f'{owner}:{head}', safe='')}&state=all"
         found = await session.get(f"{self._path}/pulls?{query}")
         # GitHub ignores a filter that it does not understand and lists everything.
-        ours = [pull for pull in found if pull["head"]["ref"] == head]
+        # And a fork's branch may have any name.
+        ours = [
+            pull
+            for pull in found
+            if pull["head"]["ref"] == head
+            and (pull["head"].get("repo") or {}).get("id") == self._job.repository.id
+        ]
         return _posted(ours[0]) if ours else None
 
     async def open(self, draft: Draft) -> Posted:

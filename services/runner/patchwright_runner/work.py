@@ -33,8 +33,13 @@ class Runner:
         telemetry.note(telemetry.EPOCH, ownership.epoch)
         telemetry.note(telemetry.REPOSITORY, job.repository.full_name)
         attempt = Attempt(self._shop, job, ownership)
-        async with self._shop.mirror.held(job.repository.id):
-            await ownership.during(attempt.run)
+
+        async def work() -> None:
+            # Waiting for the mirror counts as work: a claim without a heartbeat is swept.
+            async with self._shop.mirror.held(job.repository.id):
+                await attempt.run()
+
+        await ownership.during(work)
         # Acknowledging now would clear the message of whoever has taken over meanwhile.
         await ownership.check()
 
