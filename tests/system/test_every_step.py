@@ -54,16 +54,34 @@ NOT_BY_PULL = {
     "publisher-change-produced.failure-told": FORBIDDEN,
 }
 """The kind of issue that leads to a step; a pull request leads to all others."""
-_RULES = "libs/common/tests/test_delivery_rules.py"
+_RULES = "libs/common/tests/test_delivery_rules.py::"
+_CRASHES = "services/publisher/tests/test_crashes.py::"
 ELSEWHERE = {
-    "ingest.delivery-stored": "x::y",
-    "publisher-answer-produced.dead-lettered": "x::y",
-    "publisher-answer-produced.failure-told": "x::y",
-    "publisher.comment-deleted": "x::y",
-    "runner.contact-told": "x::y",
-    "runner.job-readied-again": "x::y",
-    "vault-delivery-received.handled": "x::y",
-    "vault-job-finished.handled": "x::y",
+    "ingest.delivery-stored": (
+        "services/ingest/tests/test_webhook_storing.py::"
+        "test_delivery_that_comes_again_is_stored_once"
+    ),
+    # The same lines as for changes, which are played here.
+    "publisher-answer-produced.dead-lettered": (
+        _RULES + "test_dead_letter_is_written_before_the_user_is_told"
+    ),
+    "publisher-answer-produced.failure-told": (
+        _RULES + "test_permanent_failure_is_kept_told_and_never_tried_again"
+    ),
+    "publisher.comment-deleted": (
+        _CRASHES + "test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_stays"
+    ),
+    "runner.contact-told": (
+        "services/runner/tests/test_egress_audit.py::"
+        "test_each_host_is_reported_once_and_counted_at_the_end"
+    ),
+    "runner.job-readied-again": (
+        "services/runner/tests/test_sweeper.py::test_two_sweepers_make_a_job_ready_once"
+    ),
+    "vault-delivery-received.handled": (
+        _RULES + "test_message_is_acknowledged_only_after_the_effect"
+    ),
+    "vault-job-finished.handled": _RULES + "test_message_is_acknowledged_only_after_the_effect",
 }
 """Steps that no issue leads to by itself, and the test that is about them."""
 SERVICES = ("triage", "runner", "publisher")
