@@ -84,7 +84,8 @@ ELSEWHERE = {
     "vault-job-finished.handled": _RULES + "test_message_is_acknowledged_only_after_the_effect",
 }
 """Steps that no issue leads to by itself, and the test that is about them."""
-SERVICES = ("triage", "runner", "publisher")
+SERVICES = ("publisher", "runner", "triage")
+"""Downstream first: what a crowd leaves undone would keep the next one busy otherwise."""
 
 
 def _steps(service: str) -> dict[str, str]:
