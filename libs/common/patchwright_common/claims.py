@@ -59,13 +59,15 @@ class Progress(_Record):
 class Claim(_Record):
     """`claim.<job_id>`: the runner that owns the job. A higher epoch ends a lower one.
 
-    `retries` counts the attempts that ended by themselves.
+    `retries` counts the attempts that ended by themselves, and `resting` says that this one
+    did: its message comes again, at a time that the broker knows.
     """
 
     epoch: int
     owner: str
     beaten_at: datetime
     retries: int = 0
+    resting: bool = False
     progress: Progress | None = None
 
     @property
@@ -184,7 +186,8 @@ class Claims:
 
         `retrying` records that this attempt ends by itself and did not crash.
         """
-        await self._own(job_id, epoch, lambda own: {"retries": own.retries + retrying})
+        rest: dict[str, object] = {"resting": True} if retrying else {}
+        await self._own(job_id, epoch, lambda own: {"retries": own.retries + retrying, **rest})
 
     async def progress(self, job_id: str, epoch: int, made: Progress) -> None:
         """Record a turn that was kept. Raises `Overtaken` when a newer epoch exists."""

@@ -27,7 +27,7 @@ import nats.errors
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.events import JOB_ID, Event, JobFailed
@@ -162,6 +162,7 @@ class Deliveries:
         except Exception as error:  # noqa: BLE001  what nobody foresaw is tried again
             await self._retry(message, delivery, error)
         else:
+            steps.reached(f"{delivery.consumer.name}.handled")
             await self._tell(message, "+ACK")
 
     async def _retry(self, message: Msg, delivery: Delivery, error: Exception) -> None:
@@ -205,6 +206,7 @@ class Deliveries:
             message_id=f"{consumer.name}:{delivery.sequence}",
             headers=headers,
         )
+        steps.reached(f"{consumer.name}.dead-lettered")
         if job_id and consumer.policy.tells_user:
             failed = JobFailed(
                 job_id=job_id,
@@ -215,6 +217,7 @@ class Deliveries:
                 sequence=delivery.sequence,
             )
             await self._bus.emit(JOB_FAILED, failed, step=f"failed:{delivery.sequence}")
+            steps.reached(f"{consumer.name}.failure-told")
         await self._tell(message, "+TERM")
 
     async def _tell(self, message: Msg, verb: str) -> None:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Retry
 from patchwright_common.flow import BODY_REFERENCE, DELIVERY_RECEIVED, PW_DELIVERIES
@@ -163,6 +163,7 @@ class Ingest:
         )
         # The time limit inside covers the confirmation only, not a full socket before it.
         await _within(PUBLISH_TIMEOUT, publishing)
+        steps.reached("ingest.delivery-stored")
 
     async def _store_apart(self, body: bytes) -> str:
         """Put a large body into the object store and return its digest."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import EXPECTED, Bus
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
@@ -110,6 +110,7 @@ class Triage:
             )
 
         after = await self._claims.change(key, Attempts, step)
+        steps.reached("triage.attempt-counted")
         return after.of(delivery_id) or 1
 
     async def _request(
@@ -147,6 +148,7 @@ class Triage:
             asked_at=asked_at,
         )
         created = await self._bus.record(requested)
+        steps.reached("triage.job-recorded")
         log.info("job requested" if created else "the job is known already")
 
     async def on_requested(self, delivery: Delivery) -> None:
@@ -186,9 +188,11 @@ class Triage:
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
         key = f"queue.{job.repository.id}-{job.issue_number}"
         queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
+        steps.reached("triage.queue-changed")
         if queue.head and not await self._stops.is_stopped(queue.head):
             # Published again each time: after a crash in between, nobody else would.
             await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
+            steps.reached("triage.job-readied")
 
 
 def _ignore(reason: str) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from patchwright_common import steps
 from patchwright_common.claims import Claims
 from patchwright_publisher.github import Posted
 
@@ -47,11 +48,10 @@ class OneComment:
         self._key = f"comment.{job_id}"
         self._marker = marker
 
-    async def update(self, text: str) -> None:
+    async def update(self, text: str) -> Posted | None:
         """Edit the comment if it is known; progress is not worth a new one."""
         known = await self._known()
-        if known:
-            await self._comments.edit(known.id, text)
+        return await self._comments.edit(known.id, text) if known else None
 
     async def write(self, text: str) -> Posted | None:
         """Create the comment. None when it was there: what it shows is never older than this."""
@@ -107,7 +107,9 @@ class OneComment:
         def step(before: Known | None) -> Known:
             return before if before and before != instead else Known(id=comment_id)
 
-        return (await self._claims.change(self._key, Known, step)).id
+        kept = await self._claims.change(self._key, Known, step)
+        steps.reached("publisher.comment-noted")
+        return kept.id
 
     async def _known(self) -> Known | None:
         return await self._claims.read(self._key, Known)

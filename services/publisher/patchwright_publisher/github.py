@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
+from patchwright_common import steps
 from patchwright_common.events import JobRequested
 from patchwright_github.session import RefusedError, Session
+from patchwright_publisher.check_run import CheckRun
 from patchwright_publisher.pull_request import Draft
 
 UNPROCESSABLE = 422
@@ -27,15 +29,31 @@ class Posted:
 
 
 OpenSession = Callable[[JobRequested], Awaitable[Session]]
+Fence = Callable[[], Awaitable[None]]
+"""Raises `Overtaken` when there is nothing left to write."""
+
+
+async def open_to_all() -> None:
+    """The fence of what may be written at any time."""
 
 
 class GitHub:
-    """GitHub for one job. `bot` is the login under which the App writes."""
+    """GitHub for one job. `bot` is the login under which the App writes.
 
-    def __init__(self, open_session: OpenSession, job: JobRequested, bot: str) -> None:
+    `fence` is passed before whatever adds or changes something: who was paused finds out there.
+    """
+
+    def __init__(
+        self,
+        open_session: OpenSession,
+        job: JobRequested,
+        bot: str,
+        fence: Fence = open_to_all,
+    ) -> None:
         self._open = open_session
         self._job = job
         self._bot = bot
+        self._fence = fence
         self._path = f"repos/{job.repository.full_name}"
 
     async def comments_with(self, marker: str) -> list[int]:
@@ -56,25 +74,30 @@ class GitHub:
 
     async def comment(self, text: str) -> Posted:
         """Write a new comment on the issue."""
-        session = await self._open(self._job)
+        session = await self._writing()
         path = f"{self._path}/issues/{self._job.issue_number}/comments"
-        return _posted(await session.post(path, {"body": text}))
+        posted = _posted(await session.post(path, {"body": text}))
+        steps.reached("publisher.comment-created")
+        return posted
 
     async def edit(self, comment_id: int, text: str) -> Posted | None:
         """Replace a comment's text; None when somebody deleted the comment."""
-        session = await self._open(self._job)
+        session = await self._writing()
         path = f"{self._path}/issues/comments/{comment_id}"
         try:
-            return _posted(await session.patch(path, {"body": text}))
+            posted = _posted(await session.patch(path, {"body": text}))
         except RefusedError as refused:
             if refused.status == httpx.codes.NOT_FOUND:
                 return None
             raise
+        steps.reached("publisher.comment-edited")
+        return posted
 
     async def delete(self, comment_id: int) -> None:
-        """Delete a comment of ours."""
+        """Delete a comment of ours. No fence: what is double is double behind the result too."""
         session = await self._open(self._job)
         await session.delete(f"{self._path}/issues/comments/{comment_id}")
+        steps.reached("publisher.comment-deleted")
 
     async def pull_request(self, head: str) -> Posted | None:
         """The pull request of a branch, open or not."""
@@ -83,12 +106,18 @@ class GitHub:
         query = f"head={quote(f'{owner}:{head}', safe='')}&state=all"
         found = await session.get(f"{self._path}/pulls?{query}")
         # GitHub ignores a filter that it does not understand and lists everything.
-        ours = [pull for pull in found if pull["head"]["ref"] == head]
+        # And a fork's branch may have any name.
+        ours = [
+            pull
+            for pull in found
+            if pull["head"]["ref"] == head
+            and (pull["head"].get("repo") or {}).get("id") == self._job.repository.id
+        ]
         return _posted(ours[0]) if ours else None
 
     async def open(self, draft: Draft) -> Posted:
         """Open the pull request, or find the one that another publisher has opened meanwhile."""
-        session = await self._open(self._job)
+        session = await self._writing()
         body = {
             "title": draft.title,
             "body": draft.body,
@@ -97,13 +126,33 @@ class GitHub:
             "maintainer_can_modify": True,
         }
         try:
-            return _posted(await session.post(f"{self._path}/pulls", body))
+            posted = _posted(await session.post(f"{self._path}/pulls", body))
         except RefusedError as refused:
             if refused.status == UNPROCESSABLE:
                 existing = await self.pull_request(draft.head)
                 if existing:
                     return existing
             raise
+        steps.reached("publisher.pull-request-opened")
+        return posted
+
+    async def check(self, run: CheckRun) -> None:
+        """Put a check run on its commit, unless the job has one there.
+
+        Looked up by our App's slug and the job's id, because GitHub offers no other key
+        (https://docs.github.com/rest/checks/runs#list-check-runs-for-a-git-reference), and
+        without the filter it shows the latest of a name alone.
+        """
+        session = await self._open(self._job)
+        query = f"check_name={quote(run.name)}&filter=all&per_page=100"
+        found = await session.get(f"{self._path}/commits/{run.commit}/check-runs?{query}")
+        for there in found["check_runs"]:
+            app = (there.get("app") or {}).get("slug")
+            if there.get("external_id") == run.job_id and f"{app}[bot]" == self._bot:
+                return
+        session = await self._writing()
+        await session.post(f"{self._path}/check-runs", run.body())
+        steps.reached("publisher.check-run-created")
 
     async def has_branch(self, name: str) -> bool:
         """Whether the branch is there."""
@@ -115,6 +164,11 @@ class GitHub:
                 return False
             raise
         return True
+
+    async def _writing(self) -> Session:
+        session = await self._open(self._job)
+        await self._fence()
+        return session
 
 
 def _posted(answer: dict[str, Any]) -> Posted:

@@ -6,6 +6,7 @@ import time
 
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
+from patchwright_common.errors import Overtaken
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -81,13 +82,17 @@ class Handlers:
             claim = await self._claims.claim(job.job_id)
             if claim is None or claim.epoch != epoch:
                 return
-            comment, sign = await self._results.comment(job)
-            await comment.update(sign(text))
-        elif delivery.delivered == 1:
-            return
-        # The result may have become visible while we edited, now or in an earlier delivery
-        # that did not end: show it again, over our text.
-        await self._results.show_again(job.job_id)
+            comment, sign = await self._results.comment(job, self._results.undecided(job.job_id))
+            try:
+                edited = await comment.update(sign(text))
+            except Overtaken:
+                return
+            if edited is not None:
+                # The result may have become visible while we edited: show it over our text.
+                await self._results.show_again(job.job_id, edited.at)
+        elif delivery.delivered > 1:
+            # So it may have in an earlier delivery that did not end.
+            await self._results.show_again(job.job_id)
 
     async def on_change(self, delivery: Delivery) -> None:
         """Open the pull request."""

@@ -16,6 +16,8 @@ from patchwright_common.events import (
     JobRequested,
     JobStarted,
 )
+from patchwright_publisher.check_run import TITLE_LIMIT as CHECK_TITLE_LIMIT
+from patchwright_publisher.check_run import CheckRun, conclusion_of, title_of
 from patchwright_publisher.text import COMMENT_LIMIT, cell, harmless, one_line, shortened
 
 TITLE_LIMIT = 120
@@ -156,14 +158,32 @@ class Texts:
             base=job.repository.default_branch,
         )
 
+    def check_run(self, job: JobRequested, event: ChangeProduced, *, trace_id: str) -> CheckRun:
+        """How the change was verified, on the commit that was verified."""
+        title = f"{title_of(event.verification)} · {money(event.spent.dollars)}"
+        return CheckRun(
+            job_id=job.job_id,
+            commit=event.commit,
+            conclusion=conclusion_of(event.verification),
+            title=one_line(title, limit=CHECK_TITLE_LIMIT),
+            summary=_joined(
+                self._render("check_run", verification=event.verification, spent=event.spent),
+                self._footer(job.job_id, trace_id),
+            ),
+            details_url=self._trace_url(trace_id),
+        )
+
     def signed(self, text: str, *, job_id: str, trace_id: str, marker: str) -> str:
         """`text` with the trace, the job and the marker under it, within GitHub's limit."""
         return _joined(text, self._footer(job_id, trace_id), marker)
 
     def _footer(self, job_id: str, trace_id: str) -> str:
-        # Not `format`: a trace viewer's address may hold other braces.
-        url = self._voice.trace_url.replace("{trace_id}", trace_id)
+        url = self._trace_url(trace_id)
         return self._render("footer", trace_id=trace_id, trace_url=url, job_id=job_id)
+
+    def _trace_url(self, trace_id: str) -> str:
+        # Not `format`: a trace viewer's address may hold other braces.
+        return self._voice.trace_url.replace("{trace_id}", trace_id)
 
     def _render(self, name: str, **values: Any) -> str:
         return self._templates.get_template(f"{name}.md.j2").render(**values).strip()

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 import httpx2 as httpx
 from pydantic import SecretStr, TypeAdapter
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
 from patchwright_common.credentials import TokenRequest, Vault
-from patchwright_common.errors import Permanent
+from patchwright_common.errors import Overtaken, Permanent
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -34,7 +34,7 @@ from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
 from patchwright_publisher.branch import BUNDLE_BYTES, Verified, verified
 from patchwright_publisher.comment import OneComment
-from patchwright_publisher.github import GitHub, OpenSession, Posted
+from patchwright_publisher.github import Fence, GitHub, OpenSession, Posted, open_to_all
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Results:
         failed = Outcome(kind="failure", sequence=sequence)
         if event.sequence is not None:
             await self._claims.replace(event.job_id, event.sequence, failed)
+            steps.reached("publisher.outcome-replaced")
         await self._settle(event.job_id, failed)
 
     async def cancelled(self, event: JobCancelled, sequence: int) -> None:
@@ -114,10 +115,15 @@ class Results:
         """
         await self._settle(event.job_id, Outcome(kind="cancelled", sequence=sequence))
 
-    async def show_again(self, job_id: str) -> None:
-        """Write a result that was visible already once more, over what was written since."""
+    async def show_again(self, job_id: str, edited_at: datetime | None = None) -> None:
+        """Write a result that is visible already once more, over what was written since.
+
+        `edited_at` is when, by GitHub's clock, if that is known.
+        """
         outcome = await self._claims.outcome(job_id)
-        if outcome is not None and outcome.reported_at is not None:
+        if outcome is None or outcome.reported_at is None:
+            return
+        if edited_at is None or edited_at >= outcome.reported_at:
             await self._show(await self._bus.job(job_id), outcome, None)
 
     async def finish(self, job_id: str, outcome: Outcome, change: Verified | None = None) -> None:
@@ -132,8 +138,10 @@ class Results:
             outcome = await self._claims.report(
                 job_id, kind=shown.kind, url=shown.posted.url, at=shown.posted.at
             )
+            steps.reached("publisher.result-reported")
         finished = JobFinished(job_id=job_id, result=outcome.kind, url=outcome.url)
         await self._bus.emit(JOB_FINISHED, finished, step="finished")
+        steps.reached("publisher.job-finished")
         log.info("%s: %s", outcome.kind, outcome.url)
 
     # --- how ---------------------------------------------------------------------------
@@ -161,6 +169,7 @@ class Results:
 
     async def _settle(self, job_id: str, proposed: Outcome, change: Verified | None = None) -> None:
         decided = await self._claims.decide(job_id, proposed)
+        steps.reached("publisher.outcome-decided")
         own = decided.sequence == proposed.sequence
         await self.finish(job_id, decided, change if own else None)
 
@@ -182,70 +191,113 @@ class Results:
             raise Permanent("The event that decided the result is no longer stored.")
         # Not by the outcome's kind: a failure can have turned out to be a pull request.
         event = _FINAL.validate_json(body)
+        fence = self._fence(job.job_id, outcome)
         if isinstance(event, ChangeProduced):
-            return await self._show_change(job, event, change)
+            return await self._show_change(job, event, change, fence)
         if isinstance(event, AnswerProduced):
-            return Shown("answer", await self._final_comment(job, self._texts.answer(event)))
+            text = self._texts.answer(event)
+            return Shown("answer", await self._final_comment(job, text, fence))
         if isinstance(event, JobCancelled):
-            return await self._show_cancelled(job, event)
-        return await self._show_failure(job, event)
+            return await self._show_cancelled(job, event, fence)
+        return await self._show_failure(job, event, fence)
+
+    def _fence(self, job_id: str, outcome: Outcome) -> Fence:
+        """Who was paused may wake up behind the result: it was reported, or is another now.
+
+        To write again what is reported already is meant, and passes.
+        """
+
+        async def check() -> None:
+            now = await self._claims.outcome(job_id)
+            if now is None or now.sequence != outcome.sequence:
+                raise Overtaken(f"another event decides the result of {job_id}")
+            if now.reported_at is not None and outcome.reported_at is None:
+                raise Overtaken(f"the result of {job_id} is visible already")
+
+        return check
+
+    def undecided(self, job_id: str) -> Fence:
+        """The fence of what only tells of the way there."""
+
+        async def check() -> None:
+            if await self._claims.outcome(job_id) is not None:
+                raise Overtaken(f"the result of {job_id} is decided")
+
+        return check
 
     async def _show_change(
-        self, job: JobRequested, event: ChangeProduced, change: Verified | None
+        self, job: JobRequested, event: ChangeProduced, change: Verified | None, fence: Fence
     ) -> Shown:
-        github = self._github(job)
+        github = self._github(job, fence)
         draft = self._texts.draft(job, event, trace_id=telemetry.trace_id())
         existing = await github.pull_request(draft.head)
         if existing is None:
             if change is not None:
-                await change.push(draft.head)
+                await self._push(change, draft.head, fence)
             else:
                 async with self._verified(job, event) as again:
-                    await again.push(draft.head)
+                    await self._push(again, draft.head, fence)
             with telemetry.span("open pull request") as span:
                 existing = await github.open(draft)
                 span.set_attribute(telemetry.CHANGE_URL, existing.url)
-        return await self._point_to(existing, job, self._texts.opened(event, existing.url))
+        await self._check(github, job, event)
+        text = self._texts.opened(event, existing.url)
+        return await self._point_to(existing, job, text, fence)
 
-    async def _point_to(self, opened: Posted, job: JobRequested, text: str) -> Shown:
+    async def _push(self, change: Verified, branch: str, fence: Fence) -> None:
+        await fence()
+        await change.push(branch)
+        steps.reached("publisher.branch-pushed")
+
+    async def _check(self, github: GitHub, job: JobRequested, event: ChangeProduced) -> None:
+        """The pull request is the result, even where the App may not write checks."""
+        run = self._texts.check_run(job, event, trace_id=telemetry.trace_id())
+        try:
+            await github.check(run)
+        except RefusedError as refused:
+            log.warning("no check run on the pull request: %s", refused.reason)
+
+    async def _point_to(self, opened: Posted, job: JobRequested, text: str, fence: Fence) -> Shown:
         """The pull request is the result, even where the issue takes no comment any more."""
         at = opened.at
         try:
-            at = (await self._final_comment(job, text)).at
+            at = (await self._final_comment(job, text, fence)).at
         except RefusedError as refused:
             log.warning("no comment beside the pull request: %s", refused.reason)
         return Shown("pull_request", Posted(opened.id, opened.url, at))
 
-    async def _show_cancelled(self, job: JobRequested, event: JobCancelled) -> Shown:
+    async def _show_cancelled(self, job: JobRequested, event: JobCancelled, fence: Fence) -> Shown:
         try:
-            posted = await self._final_comment(job, self._texts.cancelled(event))
+            posted = await self._final_comment(job, self._texts.cancelled(event), fence)
         except RefusedError as refused:
             return _unseen("cancelled", refused, f"{event.cause} by {event.by}")
         return Shown("cancelled", posted)
 
-    async def _show_failure(self, job: JobRequested, event: JobFailed) -> Shown:
+    async def _show_failure(self, job: JobRequested, event: JobFailed, fence: Fence) -> Shown:
         try:
-            return await self._show_what_is_left(job, event)
+            return await self._show_what_is_left(job, event, fence)
         except RefusedError as refused:
             return _unseen("failure", refused, event.reason)
 
-    async def _show_what_is_left(self, job: JobRequested, event: JobFailed) -> Shown:
-        github = self._github(job)
+    async def _show_what_is_left(self, job: JobRequested, event: JobFailed, fence: Fence) -> Shown:
+        github = self._github(job, fence)
         branch = branch_of(job)
         opened = await github.pull_request(branch)
         if opened:
             # The attempt that gave up had opened it after all: two results would be one too many.
             text = f"### ✅ {opened.url}\nIt was opened, though a later step had trouble."
-            return await self._point_to(opened, job, text)
+            return await self._point_to(opened, job, text, fence)
         waiting = branch if await github.has_branch(branch) else ""
         text = self._texts.failure(event, branch=waiting)
-        return Shown("failure", await self._final_comment(job, text))
+        return Shown("failure", await self._final_comment(job, text, fence))
 
-    async def _final_comment(self, job: JobRequested, text: str) -> Posted:
-        comment, sign = await self.comment(job)
+    async def _final_comment(self, job: JobRequested, text: str, fence: Fence) -> Posted:
+        comment, sign = await self.comment(job, fence)
         return await comment.finish(sign(text))
 
-    async def comment(self, job: JobRequested) -> tuple[OneComment, Callable[[str], str]]:
+    async def comment(
+        self, job: JobRequested, fence: Fence = open_to_all
+    ) -> tuple[OneComment, Callable[[str], str]]:
         """The job's comment, and what signs a text for it."""
         marker = marker_of(job.job_id, await self._vault.mark(job.job_id))
         trace_id = telemetry.trace_id()
@@ -253,10 +305,10 @@ class Results:
         def sign(text: str) -> str:
             return self._texts.signed(text, job_id=job.job_id, trace_id=trace_id, marker=marker)
 
-        return OneComment(self._github(job), self._claims, job.job_id, marker), sign
+        return OneComment(self._github(job, fence), self._claims, job.job_id, marker), sign
 
-    def _github(self, job: JobRequested) -> GitHub:
-        return GitHub(self._open_session, job, self._bot)
+    def _github(self, job: JobRequested, fence: Fence) -> GitHub:
+        return GitHub(self._open_session, job, self._bot, fence)
 
     async def _token(self, job: JobRequested) -> SecretStr:
         # It can write: the record's address is checked before there is anything to send there.

@@ -15,6 +15,7 @@ POINTS = {
     "comment edited": ("PATCH", "/issues/comments/"),
     "branch pushed": ("POST", "{repository}.git/git-receive-pack"),
     "pull request opened": ("POST", "{repository}/pulls$"),
+    "check run created": ("POST", "{repository}/check-runs$"),
 }
 
 
@@ -49,6 +50,35 @@ async def test_answer_that_is_lost_after_github_did_it_leaves_one_result(
     await world.github.fault(method, path, after=True, status=502)
     await (job.change() if kind == "pull_request" else job.answer())
     await _one_result(job, kind)
+
+
+@pytest.mark.parametrize("point", ["comment written", "comment edited"])
+async def test_failure_that_is_lost_after_github_did_it_leaves_one_result(
+    world: World, point: str
+) -> None:
+    job = await world.job()
+    if point != "comment written":
+        await job.handled()
+    method, path = _at(point, world, job.number)
+    await world.github.fault(method, path, after=True, drop=True)
+    await job.failure()
+    assert (await job.finished()).result == "failure"
+    assert await job.pulls() == []
+    [comment] = await job.comments()
+    assert "The model is gone." in comment
+
+
+async def test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_stays(
+    world: World,
+) -> None:
+    job = await world.job()
+    await job.handled()
+    [first] = await job.comments()
+    token = await world.scene.token()
+    await world.github.comment(world.scene.name, job.number, first, token=token)
+    await world.github.fault("DELETE", "/issues/comments/", after=True, drop=True)
+    await job.answer()
+    await _one_result(job, "answer")
 
 
 @pytest.mark.parametrize("path", ["/pulls", "git-upload-pack", "/issues/"])
@@ -97,9 +127,9 @@ async def test_killed_at_every_point_leaves_one_result_each(world: World) -> Non
     """
     world.service.kill()
     jobs = {point: await world.job() for point in POINTS}
-    branch, opening = jobs["branch pushed"], jobs["pull request opened"]
+    changes = [jobs[p] for p in ("branch pushed", "pull request opened", "check run created")]
     for job in jobs.values():
-        await (job.change() if job in (branch, opening) else job.answer())
+        await (job.change() if job in changes else job.answer())
     answered, changed = await world.job(), await world.job()
     for job in (answered, changed):
         kind: Kind = "answer" if job is answered else "pull_request"
@@ -123,7 +153,7 @@ async def test_killed_at_every_point_leaves_one_result_each(world: World) -> Non
     await world.expire()
     world.service.start()
     for job in jobs.values():
-        kind = "pull_request" if job in (branch, opening) else "answer"
+        kind = "pull_request" if job in changes else "answer"
         await _one_result(job, kind)
     await _one_result(answered, "answer")
     await _one_result(changed, "pull_request")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.errors import Overtaken, PatchwrightError, Permanent, Retry
 from patchwright_common.events import JobProgressed, Verification
 from patchwright_common.flow import JOB_PROGRESSED
@@ -95,6 +95,7 @@ class AgentWork:
         )
         try:
             await self._teller.emit(JOB_PROGRESSED, progressed, f"turn-{turn.number}")
+            steps.reached("runner.turn-told")
             await self._keep(turn)
         except Retry as error:
             log.warning("turn %d was not reported or kept: %s", turn.number, error.reason)

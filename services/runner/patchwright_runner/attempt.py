@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.errors import Permanent
 from patchwright_common.events import (
     NO_COMMIT,
@@ -63,6 +63,7 @@ class Attempt:
         workspace = await Workspace.planned(self._shop, self._job, config, mirror)
         async with Ledger(self._teller.report) as ledger, workspace.box() as box:
             await self._teller.emit(JOB_STARTED, self._started(), "started")
+            steps.reached("runner.start-told")
             ways = WaysOut(self._shop.permission, ledger)
             await workspace.furnish(box, ways)
             workspace.prepare_another()
@@ -102,14 +103,18 @@ class Attempt:
             "spent": self._teller.spent,
             "transcript_sha256": await self._shop.bus.put(PW_CHECKPOINTS, transcript),
         }
+        steps.reached("runner.transcript-stored")
         change = await self._change(mirror, done)
         if change is None:
             answer = AnswerProduced(**common, answer=summary)
             await self._teller.emit(ANSWER_PRODUCED, answer, "answer")
+            steps.reached("runner.answer-produced")
             return
+        bundle_sha256 = await self._shop.bus.put(PW_CHANGES, change.data)
+        steps.reached("runner.change-stored")
         produced = ChangeProduced(
             **common,
-            bundle_sha256=await self._shop.bus.put(PW_CHANGES, change.data),
+            bundle_sha256=bundle_sha256,
             bundle_bytes=len(change.data),
             commit=change.commit,
             base=self._job.base,
@@ -118,6 +123,7 @@ class Attempt:
             verification=done.verification,
         )
         await self._teller.emit(CHANGE_PRODUCED, produced, "change")
+        steps.reached("runner.change-produced")
 
     async def _change(self, mirror: Path, done: Done) -> Change | None:
         """The tree's difference from the base as one commit, the same however often it is made."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from patchwright_common import steps
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Progress
 from patchwright_common.errors import Permanent
@@ -49,7 +50,9 @@ async def keep(bus: Bus, claims: Claims, job_id: str, epoch: int, moment: Moment
         transcript_sha256=await bus.put(PW_CHECKPOINTS, conversation),
         tree_sha256=await bus.put(PW_CHECKPOINTS, _packed(written(moment.entries))),
     )
+    steps.reached("runner.turn-stored")
     await claims.progress(job_id, epoch, progress)
+    steps.reached("runner.turn-kept")
 
 
 async def newest(bus: Bus, claims: Claims, job_id: str, limits: Limits) -> Moment | None:

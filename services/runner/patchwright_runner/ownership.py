@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from patchwright_common import steps
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Overtaken, PatchwrightError, Permanent, Retry
 from patchwright_runner.agent.protocol import CutOff
@@ -106,5 +107,6 @@ class Ownership:
         """Raises `Overtaken` when the failure is no longer ours to report."""
         try:
             await self._claims.beat(self.job_id, self.epoch, retrying=True)
+            steps.reached("runner.attempt-ended")
         except Retry as error:
             log.warning("the end of the attempt was not recorded: %s", error.reason)

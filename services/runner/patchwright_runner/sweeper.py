@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from patchwright_common import steps
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.claims import Claim, Claims, Unreadable
 from patchwright_common.errors import Retry
@@ -22,10 +23,13 @@ from patchwright_runner.history import is_produced, newest
 
 log = logging.getLogger(__name__)
 
-PAUSE = 60.0
+PROMISE = 60.0
+"""Seconds within which a lost job is driven again, where a runner is free."""
+PAUSE = 15.0
 """Seconds between two sweeps."""
-SILENCE = 60.0
-"""Seconds without a heartbeat after which nobody works on a job; many heartbeats long."""
+SILENCE = 35.0
+"""Seconds without a heartbeat after which nobody works on a job: several heartbeats, and longer
+than the broker waits before it hands out again what a dead runner had."""
 
 
 class Sweeper:
@@ -74,6 +78,7 @@ class Sweeper:
             log.warning("nobody drives %s any more: it is made ready again", job_id)
             again = JobReadied(job_id=job_id)
             await self._bus.emit(JOB_READIED, again, step=f"again:{claim.epoch}")
+            steps.reached("runner.job-readied-again")
             lost.append(job_id)
         return lost
 
@@ -89,10 +94,15 @@ class Sweeper:
         silent = (datetime.now(UTC) - claim.beaten_at).total_seconds()
         if silent < self._silence or await is_produced(self._bus, job_id, claim.epoch):
             return False
-        return await self._is_acknowledged(job_id)
+        return await self._is_acknowledged(job_id, claim)
 
-    async def _is_acknowledged(self, job_id: str) -> bool:
-        """Not while it waits for its next attempt, which may be hours away."""
+    async def _is_acknowledged(self, job_id: str, claim: Claim) -> bool:
+        """Not while it waits for its next attempt, which may be hours away.
+
+        The broker tells only up to where everything is acknowledged, and a long job holds that
+        back for all behind it. But a runner that waits for work would have been given what a
+        silent one left, so what it was not given nobody will be, unless it has to wait.
+        """
         try:
             info = await self._bus.js.consumer_info(
                 JOB_READIED.stream.name, RUNNER_JOB_READIED.name
@@ -101,4 +111,9 @@ class Sweeper:
             raise Retry(f"the runners' consumer did not answer: {error!r}") from error
         readied = await newest(self._bus, JOB_READIED, job_id)
         floor = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
-        return readied is not None and (readied.seq or 0) <= floor
+        if readied is None:
+            return False
+        sequence = readied.seq or 0
+        handed_out = (info.delivered.stream_seq if info.delivered else 0) or 0
+        free = bool(info.num_waiting) and not claim.resting
+        return sequence <= floor or (free and sequence <= handed_out)

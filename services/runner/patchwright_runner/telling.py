@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from patchwright_common import steps
 from patchwright_common.bus import Bus
 from patchwright_common.events import Event, JobProgressed, JobRequested, Spent
 from patchwright_common.flow import ANSWER_PRODUCED, CHANGE_PRODUCED, JOB_PROGRESSED, Route
@@ -57,6 +58,7 @@ class Teller:
         """A contact to the outside."""
         route, event, step = announcement(report, self.job.job_id, self.epoch)
         await self.emit(route, event, step)
+        steps.reached("runner.contact-told")
 
     def spend(self, turn: Turn) -> None:
         """Count one more turn."""

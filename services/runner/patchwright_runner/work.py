@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from patchwright_common import telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.events import JobReadied
 from patchwright_common.messaging import Delivery
 from patchwright_runner.attempt import Attempt
@@ -36,11 +36,13 @@ class Runner:
     async def _work(self, job_id: str) -> None:
         job = await self._shop.bus.job(job_id)
         ownership = await Ownership.take(self._shop.claims, job_id, self._shop.name)
+        steps.reached("runner.job-claimed")
         telemetry.note(telemetry.EPOCH, ownership.epoch)
         telemetry.note(telemetry.REPOSITORY, job.repository.full_name)
         attempt = Attempt(self._shop, job, ownership)
 
         async def work() -> None:
+            # Waiting for the mirror counts as work: a claim without a heartbeat is swept.
             async with self._shop.mirror.held(job.repository.id):
                 await attempt.run()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
-from patchwright_common.bus import Bus
+from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.claims import Cancel, Claims, Outcome
 from patchwright_common.events import (
     AnswerProduced,
@@ -25,9 +27,11 @@ from patchwright_common.flow import (
     RUNNER_JOB_READIED,
     Route,
 )
-from patchwright_runner.sweeper import Sweeper
+from patchwright_runner.ownership import HEARTBEAT
+from patchwright_runner.sweeper import PAUSE, PROMISE, SILENCE, Sweeper
 
 JOB = "1-2-issue-1"
+LONG = "1-1-issue-1"
 
 
 @pytest.fixture
@@ -75,6 +79,60 @@ async def test_lost_job_is_made_ready_again_and_once_only(bus: Bus, sweeper: Swe
     assert await sweeper.sweep() == [JOB]
     assert await sweeper.sweep() == []
     assert await _times_readied(bus) == 2
+
+
+def test_sweeper_keeps_its_promise_by_its_own_figures() -> None:
+    """A heartbeat just before the end, a sweep just before the silence is long enough."""
+    asks = 2 * TIMEOUT
+    assert SILENCE + PAUSE + asks <= PROMISE
+    assert RUNNER_JOB_READIED.ack_wait + 3 * HEARTBEAT < SILENCE
+
+
+async def test_lost_job_is_made_ready_again_in_time(bus: Bus, claims: Claims) -> None:
+    await _readied(bus, JOB, acknowledge=True)
+    await claims.take(JOB, "dies")
+    loop = asyncio.get_running_loop()
+    died = loop.time()
+    async with Sweeper(bus, claims, silence=0.6).beside(pause=0.3):
+        while await _times_readied(bus) < 2:
+            assert loop.time() - died < 0.6 + 0.3 + 1.0
+            await asyncio.sleep(0.01)
+        assert loop.time() - died >= 0.6
+        await asyncio.sleep(0.7)
+    assert await _times_readied(bus) == 2
+
+
+async def test_job_behind_a_long_one_is_not_lost_for_as_long(bus: Bus, claims: Claims) -> None:
+    """The broker tells only up to where everything is acknowledged."""
+    await _readied(bus, LONG, acknowledge=False)
+    await _readied(bus, JOB, acknowledge=True)
+    await claims.take(JOB, "dies")
+    sweeper = Sweeper(bus, claims, silence=0.0)
+    assert await sweeper.sweep() == []  # nobody is free, so the broker may still have it
+    async with _free_runner(bus):
+        assert await sweeper.sweep() == [JOB]
+
+
+async def test_job_that_rests_behind_a_long_one_is_left_alone(bus: Bus, claims: Claims) -> None:
+    await _readied(bus, LONG, acknowledge=False)
+    await _readied(bus, JOB, acknowledge=False)
+    await claims.take(JOB, "failed for now")
+    await claims.beat(JOB, 1, retrying=True)
+    async with _free_runner(bus):
+        assert await Sweeper(bus, claims, silence=0.0).sweep() == []
+
+
+@asynccontextmanager
+async def _free_runner(bus: Bus) -> AsyncIterator[None]:
+    """It waits for a message and gets none."""
+    subscription = await bus.js.pull_subscribe_bind(
+        durable=RUNNER_JOB_READIED.name, stream=JOB_READIED.stream.name
+    )
+    waiting = asyncio.create_task(subscription.fetch(1, timeout=30))
+    while not (await subscription.consumer_info()).num_waiting:
+        await asyncio.sleep(0.01)
+    yield
+    waiting.cancel()
 
 
 async def test_two_sweepers_make_a_job_ready_once(

@@ -1,0 +1,245 @@
+"""Each service killed, and paused, at every step that its code names: still one result each.
+
+A crowd of processes of one service works on issues while the stack's own one is stopped. Each
+is armed for one step, and dies or stops when it first gets there. Then the healthy one is back.
+At the end the paused ones are woken, and write nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import signals
+from harness.inside import stack_inside
+from harness.stack import RunningStack, require
+from patchwright_local.processes import Supervisor
+from patchwright_runner.ownership import HEARTBEAT
+from standin_model.scripting import bash, issue_with_script
+
+from .armed_crowd import Crowd, End, crowd
+from .steps_in_code import ROOT, in_code
+
+# Everything happens once, before the first of these tests; each looks at a part of it.
+pytestmark = pytest.mark.timeout(400)
+
+KILL, PAUSE = signal.SIGKILL, signal.SIGSTOP
+PULL, ANSWER = "pull_request", "answer"
+FAILURE, FORBIDDEN = "failure of the agent", "failure of the publisher"
+BODIES = {
+    PULL: issue_with_script({"tools": [bash("echo one > one.txt")]}, {"text": "A file is new."}),
+    ANSWER: issue_with_script({"text": "It is right as it is."}),
+    FAILURE: "scenario: refusal",
+    FORBIDDEN: issue_with_script(
+        {"tools": [bash("mkdir -p .github/workflows && echo > .github/workflows/x.yml")]},
+        {"text": "A workflow is new."},
+    ),
+}
+NOT_BY_PULL = {
+    "runner.answer-produced": ANSWER,
+    "publisher-answer-produced.handled": ANSWER,
+    "runner.attempt-ended": FAILURE,
+    "runner-job-readied.dead-lettered": FAILURE,
+    "runner-job-readied.failure-told": FAILURE,
+    "publisher-job-failed.handled": FAILURE,
+    "publisher.outcome-replaced": FORBIDDEN,
+    "publisher-change-produced.dead-lettered": FORBIDDEN,
+    "publisher-change-produced.failure-told": FORBIDDEN,
+}
+"""The kind of issue that leads to a step; a pull request leads to all others."""
+_RULES = "libs/common/tests/test_delivery_rules.py::"
+_CRASHES = "services/publisher/tests/test_crashes.py::"
+ELSEWHERE = {
+    "ingest.delivery-stored": (
+        "services/ingest/tests/test_webhook_storing.py::"
+        "test_delivery_that_comes_again_is_stored_once"
+    ),
+    # The same lines as for changes, which are played here.
+    "publisher-answer-produced.dead-lettered": (
+        _RULES + "test_dead_letter_is_written_before_the_user_is_told"
+    ),
+    "publisher-answer-produced.failure-told": (
+        _RULES + "test_permanent_failure_is_kept_told_and_never_tried_again"
+    ),
+    "publisher.comment-deleted": (
+        _CRASHES + "test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_stays"
+    ),
+    "runner.contact-told": (
+        "services/runner/tests/test_egress_audit.py::"
+        "test_each_host_is_reported_once_and_counted_at_the_end"
+    ),
+    "runner.job-readied-again": (
+        "services/runner/tests/test_sweeper.py::test_two_sweepers_make_a_job_ready_once"
+    ),
+    "vault-delivery-received.handled": (
+        _RULES + "test_message_is_acknowledged_only_after_the_effect"
+    ),
+    "vault-job-finished.handled": _RULES + "test_message_is_acknowledged_only_after_the_effect",
+}
+"""Steps that no issue leads to by itself, and the test that is about them."""
+SERVICES = ("publisher", "runner", "triage")
+"""Downstream first: what a crowd leaves undone would keep the next one busy otherwise."""
+
+
+def _steps(service: str) -> dict[str, str]:
+    """With the kind of issue that leads there."""
+    own = (
+        step
+        for step in in_code() - set(ELSEWHERE)
+        if step.startswith((f"{service}.", f"{service}-"))
+    )
+    return {step: NOT_BY_PULL.get(step, PULL) for step in sorted(own)}
+
+
+@dataclass
+class Play:
+    """What happened."""
+
+    stack: RunningStack
+    ends: set[End] = field(default_factory=set)
+    paused: list[int] = field(default_factory=list)
+    issues: dict[int, str] = field(default_factory=dict)
+    """Their kinds."""
+    finished: dict[int, dict[str, Any]] = field(default_factory=dict)
+    github: dict[str, Any] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    """After the paused ones were woken."""
+
+    async def ask(self, kind: str) -> None:
+        self.issues[await self.stack.ask(f"Number {len(self.issues)}: {kind}", BODIES[kind])] = kind
+
+
+async def _perform(supervisor: Supervisor, play: Play, folder: Path) -> None:
+    async with AsyncExitStack() as crowds:
+        for service in SERVICES:
+            own = supervisor.running[service]
+            await own.stop()
+            environment = own.process.environment
+            armed = await crowds.enter_async_context(crowd(service, environment, folder / service))
+            await _end_everywhere(play, armed, service)
+            await supervisor.start(own.process)
+        for number in play.issues:
+            play.finished[number] = await _finished(play.stack, number)
+        before = await _written(play.stack)
+        for pid in play.paused:
+            signals.wake(pid)
+        await asyncio.sleep(HEARTBEAT + 2)
+        play.written = [line for line in await _written(play.stack) if line not in before]
+        async with play.stack.github() as github:
+            play.github = await github.state()
+
+
+async def _end_everywhere(play: Play, armed: Crowd, service: str) -> None:
+    steps = _steps(service)
+    kinds = sorted(set(steps.values()), key=list(steps.values()).count)
+    # A runner takes one issue and no more: each kind has a crowd of its own, the largest last,
+    # because what a dead one held comes again after a while. The others see all that passes.
+    for group in [[kind] for kind in kinds] if service == "runner" else [kinds]:
+        ends = [(step, n) for step in steps if steps[step] in group for n in (KILL, PAUSE)]
+        for end in ends:
+            await armed.add(end)
+        for step, _ in ends if service == "runner" else ends[::4]:
+            await play.ask(steps[step])
+        await armed.perform(steps, ends, play.ask)
+    play.ends |= set(armed.ended().values())
+    play.paused += [pid for pid, (_, number) in armed.ended().items() if number == PAUSE]
+
+
+async def _finished(stack: RunningStack, number: int) -> dict[str, Any]:
+    try:
+        return await stack.until(number, "job.finished", timeout=60)
+    except AssertionError as error:
+        return {"result": str(error)}
+
+
+async def _written(stack: RunningStack) -> list[str]:
+    """All that is written anywhere, but for tokens and heartbeats."""
+    async with stack.github() as github:
+        requests = await github.requests()
+    found = [
+        f"{r['id']} {r['method']} {r['path']}"
+        for r in requests
+        if r["method"] not in ("GET", "HEAD")
+        and not r["path"].endswith(("/git-upload-pack", "/access_tokens", "/installation/token"))
+    ]
+    async with stack.nats() as client:
+        js = client.jetstream(timeout=10)
+        for name in ("PW_EVENTS", "KV_PW_CLAIMS", "PW_DLQ"):
+            subjects = (await js.stream_info(name, subjects_filter=">")).state.subjects or {}
+            found += [f"{subject} {count}" for subject, count in subjects.items()]
+    return [line for line in found if ".grant." not in line and ".PW_CLAIMS.claim." not in line]
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
+    async def whole() -> Play:
+        await require("bubblewrap")
+        folder = tmp_path_factory.mktemp("steps")
+        async with stack_inside(folder, sandbox="bubblewrap") as (supervisor, stack):
+            play = Play(stack)
+            await _perform(supervisor, play, folder)
+            return play
+
+    return asyncio.run(whole())
+
+
+@pytest.mark.parametrize("number", [KILL, PAUSE], ids=["killed", "paused"])
+@pytest.mark.parametrize("step", [step for service in SERVICES for step in _steps(service)])
+def test_process_ended_at_the_step(play: Play, step: str, number: int) -> None:
+    assert (step, number) in play.ends
+
+
+def test_every_issue_has_exactly_one_result(play: Play) -> None:
+    wrong = {n: kind for n, kind in play.issues.items() if not _has_one_result(play, n, kind)}
+    assert not wrong, json.dumps({n: _seen(play, n) for n in wrong}, indent=1, default=str)
+
+
+def _has_one_result(play: Play, number: int, kind: str) -> bool:
+    finished, seen = play.finished[number], _seen(play, number)
+    pulls = seen["pulls"]
+    return (
+        finished["result"] == kind.split(maxsplit=1)[0]
+        and len(seen["comments"]) == 1
+        and len(pulls) == len(seen["pushes"]) == (kind == PULL)
+        and [run["external_id"] for run in seen["checks"]] == [finished["job_id"]] * len(pulls)
+        and (kind != PULL or finished["url"] in seen["comments"][0]["body"])
+    )
+
+
+def _seen(play: Play, number: int) -> dict[str, Any]:
+    """What a person sees on GitHub."""
+    found = play.github
+    branch = f"patchwright/{number}-"
+    pulls = [row for row in found["pulls"] if row["head_ref"].startswith(branch)]
+    heads = [row["head_sha"] for row in pulls]
+    return {
+        "comments": [
+            row
+            for row in found["comments"]
+            if row["number"] == number and row["user"].endswith("[bot]")
+        ],
+        "pulls": pulls,
+        "pushes": [r for r in found["pushes"] if r["ref"].startswith(f"refs/heads/{branch}")],
+        "checks": [row for row in found["check_runs"] if row["head_sha"] in heads],
+        "finished": play.finished[number],
+    }
+
+
+def test_processes_that_wake_up_write_nothing_more(play: Play) -> None:
+    assert len(play.paused) == sum(len(_steps(service)) for service in SERVICES)
+    assert play.written == []
+
+
+def test_every_step_is_played_here_or_named_elsewhere() -> None:
+    played = {step for service in SERVICES for step in _steps(service)}
+    assert in_code() == played | set(ELSEWHERE)
+    for place in ELSEWHERE.values():
+        path, _, name = place.partition("::")
+        assert f"def {name}(" in (ROOT / path).read_text()
