@@ -16,9 +16,12 @@ from patchwright_common.credentials import Vault
 from patchwright_common.listening import Server, bound
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run, until_stopped
+from patchwright_common.storage import RoomForJobs
 from patchwright_github.session import client
+from patchwright_ingest.admission import Limits
 from patchwright_ingest.app import Ingest
 from patchwright_ingest.mention import Mention
+from patchwright_ingest.rates import Rate
 from patchwright_ingest.repositories import GitHubRepositories
 from patchwright_ingest.triage import Triage
 from patchwright_ingest.trigger import LABEL
@@ -30,10 +33,36 @@ WHERE = "PATCHWRIGHT_INGEST_HOST and PATCHWRIGHT_INGEST_PORT say where."
 
 
 class IngestSettings(ServiceSettings):
-    """Where the webhook listens."""
+    """Where the webhook listens, and how much it lets in at once."""
 
     ingest_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     ingest_port: int = Field(default=8080, description="Port to listen on.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1,::1",
+        description="Whose X-Forwarded-For is believed: addresses and networks, by commas.",
+    )
+    unsigned_per_second: float = Field(
+        default=10, ge=0, description="Requests of one address without a valid signature; 0: any."
+    )
+    unsigned_burst: float = Field(default=100, ge=1, description="As many of them at once.")
+    installation_per_second: float = Field(
+        default=50, ge=0, description="Signed deliveries of one installation; 0: any number."
+    )
+    installation_burst: float = Field(default=2000, ge=1, description="As many of them at once.")
+    body_megabytes: float = Field(
+        default=134, ge=27, description="Large bodies in memory at once (MB); the largest has 26."
+    )
+    deliveries_at_once: int = Field(default=500, ge=1, description="Requests in work at once.")
+
+    @property
+    def limits(self) -> Limits:
+        """What the endpoint is told."""
+        return Limits(
+            unsigned=Rate(self.unsigned_per_second, self.unsigned_burst),
+            installation=Rate(self.installation_per_second, self.installation_burst),
+            body_bytes=int(self.body_megabytes * 1e6),
+            requests=self.deliveries_at_once,
+        )
 
 
 class TriageSettings(ServiceSettings):
@@ -55,13 +84,18 @@ async def serve_ingest() -> None:
     settings = IngestSettings()
     with bound(settings.ingest_host, settings.ingest_port, advice=WHERE) as listener:
         async with connected("ingest", settings) as service:
-            await _serve(service, listener)
+            await _serve(service, listener, settings)
 
 
-async def _serve(service: Service, listener: socket.socket) -> None:
+async def _serve(service: Service, listener: socket.socket, settings: IngestSettings) -> None:
     secrets = WebhookSecrets(Vault(service.bus, "ingest"))
+    endpoint = Ingest(
+        service.bus, secrets, limits=settings.limits, alarms=lambda: service.gauge.alarms
+    )
     config = uvicorn.Config(
-        Ingest(service.bus, secrets).app(),
+        endpoint.app(),
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=10,
@@ -99,7 +133,9 @@ async def _decide(
     service: Service, repositories: GitHubRepositories, app: App, settings: TriageSettings
 ) -> None:
     claims = await Claims.open(service.bus.js)
-    handlers = Triage(service.bus, claims, repositories, Mention(app.slug), settings.label)
+    room = RoomForJobs(service.bus.js, flow.JOB_STORES)
+    mention = Mention(app.slug)
+    handlers = Triage(service.bus, claims, repositories, mention, settings.label, room=room)
     await service.consume(
         PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
         PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),

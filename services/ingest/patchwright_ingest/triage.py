@@ -55,17 +55,33 @@ class Repositories(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Whether what a job stores has room."""
+
+    async def check(self) -> None:
+        """Raises `Retry` while it has too little."""
+        ...
+
+
 class Triage:
     """Handlers; every one may run twice."""
 
     def __init__(
-        self, bus: Bus, claims: Claims, repositories: Repositories, mention: Mention, label: str
+        self,
+        bus: Bus,
+        claims: Claims,
+        repositories: Repositories,
+        mention: Mention,
+        label: str,
+        *,
+        room: Room,
     ) -> None:
         self._bus = bus
         self._claims = claims
         self._repositories = repositories
         self._mention = mention
         self._label = label
+        self._room = room
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """A delivery becomes a job, or a reason why not."""
@@ -75,6 +91,7 @@ class Triage:
         if isinstance(trigger, Ignored):
             _ignore(trigger.reason)
             return
+        await self._room.check()
         if not await self._repositories.may_write(trigger.payload, trigger.payload.sender.login):
             _ignore(f"{trigger.payload.sender.login} has no write access")
             return
