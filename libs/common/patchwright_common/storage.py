@@ -34,7 +34,7 @@ REMIND = 3600.0
 """Seconds after which an alarm that nothing changed is logged again."""
 FRESH = 5.0
 """Seconds for which a look whether there is room for a job holds."""
-HOLD = 30.0
+HOLD = 10.0
 """Seconds after which what found no room is tried again."""
 
 

@@ -79,7 +79,7 @@ def _disk(settings: LocalSettings) -> Finding:
     share = usage.used / (usage.used + usage.free)
     wanted = (settings.store_gigabytes or flow.STORE_BYTES / 1e9) * 1e9
     said = f"{usage.free / 1e9:.1f} GB are free, NATS may take {wanted / 1e9:.1f} GB"
-    if share >= ALARM:
+    if share >= ALARM and usage.free < wanted:
         return Finding("disk", False, f"{share:.0%} full: {said}. Make room.")
     short = usage.free < wanted
     advice = ": PATCHWRIGHT_STORE_GIGABYTES makes it less" if short else ""
