@@ -185,7 +185,7 @@ PW_CLAIMS = Bucket(
     "claims, outcomes, queues: authoritative, kept for ever",
     GIB,
     {
-        "triage": ("trigger.>", "queue.>"),
+        "triage": ("trigger.>", "queue.>", "turns.>", "asked.>"),
         "runner": ("claim.>",),
         "publisher": ("outcome.>", "comment.>"),
     },

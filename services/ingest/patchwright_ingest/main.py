@@ -20,11 +20,13 @@ from patchwright_common.storage import RoomForJobs
 from patchwright_github.session import client
 from patchwright_ingest.admission import Limits
 from patchwright_ingest.app import Ingest
+from patchwright_ingest.fairness import Fairness
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.rates import Rate
 from patchwright_ingest.repositories import GitHubRepositories
 from patchwright_ingest.triage import Triage
 from patchwright_ingest.trigger import LABEL
+from patchwright_ingest.turns import Shares
 from patchwright_ingest.webhook_secrets import WebhookSecrets
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,22 @@ class TriageSettings(ServiceSettings):
     label: str = Field(
         default=LABEL, min_length=1, description="The label that makes an issue a request."
     )
+    jobs_per_repository: int = Field(
+        default=2, ge=1, description="Jobs of one repository that are ready or run at once."
+    )
+    jobs_per_installation: int = Field(
+        default=8, ge=1, description="Jobs of one installation that are ready or run at once."
+    )
+    requests_per_sender: int = Field(
+        default=20, ge=0, description="Requests of one person within an hour; 0: any number."
+    )
+
+    @property
+    def shares(self) -> Shares:
+        """What everybody may take up."""
+        return Shares(
+            self.jobs_per_repository, self.jobs_per_installation, self.requests_per_sender
+        )
 
 
 async def serve_ingest() -> None:
@@ -133,14 +151,22 @@ async def _decide(
     service: Service, repositories: GitHubRepositories, app: App, settings: TriageSettings
 ) -> None:
     claims = await Claims.open(service.bus.js)
-    room = RoomForJobs(service.bus.js, flow.JOB_STORES)
-    mention = Mention(app.slug)
-    handlers = Triage(service.bus, claims, repositories, mention, settings.label, room=room)
-    await service.consume(
-        PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
-        PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
-        PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
+    fairness = Fairness(service.bus, claims, settings.shares)
+    handlers = Triage(
+        service.bus,
+        claims,
+        repositories,
+        Mention(app.slug),
+        settings.label,
+        room=RoomForJobs(service.bus.js, flow.JOB_STORES),
+        fairness=fairness,
     )
+    async with fairness.swept():
+        await service.consume(
+            PullLoop(service.bus, flow.TRIAGE_DELIVERY_RECEIVED, handlers.on_delivery),
+            PullLoop(service.bus, flow.TRIAGE_JOB_REQUESTED, handlers.on_requested),
+            PullLoop(service.bus, flow.TRIAGE_JOB_FINISHED, handlers.on_finished),
+        )
 
 
 def ingest() -> None:

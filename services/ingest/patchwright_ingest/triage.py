@@ -13,15 +13,16 @@ from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import (
     NO_JOB,
+    JobFailed,
     JobFinished,
-    JobReadied,
     JobRequested,
     Remark,
     Repository,
 )
-from patchwright_common.flow import JOB_READIED
+from patchwright_common.flow import JOB_FAILED
 from patchwright_common.messaging import Delivery, whole_body
 from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
+from patchwright_ingest.fairness import Fairness, queue_key
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
 
@@ -75,6 +76,7 @@ class Triage:
         label: str,
         *,
         room: Room,
+        fairness: Fairness,
     ) -> None:
         self._bus = bus
         self._claims = claims
@@ -82,6 +84,7 @@ class Triage:
         self._mention = mention
         self._label = label
         self._room = room
+        self._fairness = fairness
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """A delivery becomes a job, or a reason why not."""
@@ -150,7 +153,10 @@ class Triage:
             # The record comes as a message of its own, if it ever comes.
             log.error("a message on %s is no record: %s", delivery.subject, error.reason)
             return
-        await self._ready(job, lambda queue: queue.with_job(job.job_id))
+        if await self._fairness.admits(job):
+            await self._ready(job, lambda queue: queue.with_job(job.job_id))
+        else:
+            await self._refuse(job)
 
     async def on_finished(self, delivery: Delivery) -> None:
         """Let the issue's next job run."""
@@ -158,12 +164,22 @@ class Triage:
         job = await self._bus.job(finished.job_id)
         await self._ready(job, lambda queue: queue.without_job(job.job_id))
 
+    async def _refuse(self, job: JobRequested) -> None:
+        """The request's one result is that it was one too many."""
+        refusal = self._fairness.refusal(job)
+        failed = JobFailed(
+            job_id=job.job_id,
+            stage="triage",
+            reason=refusal.reason,
+            advice=refusal.advice,
+            trace_id=telemetry.trace_id(),
+        )
+        await self._bus.emit(JOB_FAILED, failed, step="refused")
+
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
-        key = f"queue.{job.repository.id}-{job.issue_number}"
+        key = queue_key(job)
         queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
-        if queue.head:
-            # Published again each time: after a crash in between, nobody else would.
-            await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
+        await self._fairness.take_turns(job, queue)
 
 
 def _ignore(reason: str) -> None:
