@@ -59,7 +59,7 @@ class Turns(BaseModel):
         return self.model_copy(update={"waiting": (*self.waiting, turn)})
 
     def advanced(self, shares: Shares) -> Turns:
-        """Make ready whom the shares allow, the oldest first; a full repository holds up no other."""
+        """Make ready whom the shares allow, oldest first; a full repository holds up no other."""
         ready, waiting = list(self.ready), []
         for turn in self.waiting:
             mine = sum(one.repository_id == turn.repository_id for one in ready)
