@@ -111,7 +111,11 @@ async def _send(running: Chain, count: int, connections: int, name: str, found: 
             )
             if kind.stranger:
                 given["X-Forwarded-For"] = kind.stranger
-            answer = await http.post(url, content=kind.body, headers=given)
+            try:
+                answer = await http.post(url, content=kind.body, headers=given)
+            except httpx.TransportError:
+                # The server closes what was idle for long; once more, under the same id.
+                answer = await http.post(url, content=kind.body, headers=given)
             found.answers[kind.status, answer.status_code] += 1
             if answer.status_code == 202:
                 stored.add(kind.delivery_id)
