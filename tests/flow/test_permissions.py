@@ -125,7 +125,10 @@ def broker() -> Iterator[tuple[str, set[str]]]:
     for bucket in flow.BUCKETS:
         users = {*bucket.readers, *bucket.writers}
         streams[bucket_stream(bucket)] = users
-        yield f"$JS.API.STREAM.INFO.{bucket_stream(bucket)}", users
+        watchers = users | set(bucket.watchers)
+        yield f"$JS.API.STREAM.INFO.{bucket_stream(bucket)}", watchers
+    for stream in flow.STREAMS:
+        yield f"$JS.API.STREAM.INFO.{stream.name}", set(stream.watchers)
     for name, readers in streams.items():
         yield f"$JS.API.STREAM.MSG.GET.{name}", readers
         for action in ("CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "MSG.DELETE"):

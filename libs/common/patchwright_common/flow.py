@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from patchwright_common import events
 
 DAY = 24 * 3600.0
+GIB = 2**30
 BODY_REFERENCE = "Patchwright-Body-Sha256"
 """Header of a delivery whose body is in `PW_DELIVERIES`, by its SHA-256 in hex; ingest sets it."""
 DELIVERY_BYTES = 25 * 2**20
@@ -34,22 +35,35 @@ class Stream:
     max_bytes: int
     readers: tuple[str, ...] = ()
     """Who may look single messages up, apart from its consumers."""
+    watchers: tuple[str, ...] = ()
+    """Who may ask how full it is."""
     duplicate_window: float = 3600.0
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A key-value bucket (`kind="kv"`) or an object store (`kind="objects"`)."""
+    """A key-value bucket (`kind="kv"`) or an object store (`kind="objects"`).
+
+    `max_bytes` bounds the disk; who reads or writes may also ask how full it is.
+    """
 
     name: str
     kind: str
     about: str
+    max_bytes: int
     writers: dict[str, tuple[str, ...]]
     """By service, which keys: `claim.>`; `>` are all."""
     readers: tuple[str, ...]
     """Besides those that write."""
     max_age: float = 0.0
     history: int = 1
+    watchers: tuple[str, ...] = ()
+    """Who besides may ask how full it is."""
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream behind it."""
+        return f"{'KV' if self.kind == 'kv' else 'OBJ'}_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,8 @@ class Consumer:
 
     `ack_wait` in seconds is how long a silent handler keeps the message, `time_limit`
     in seconds how long it may take in all; `concurrency` is how many messages one
-    process handles at once.
+    process handles at once. `max_ack_pending` bounds what is in work or waits for its next
+    try: at that many, a message that nobody tried yet would wait behind those that fail.
     """
 
     service: str
@@ -100,7 +115,7 @@ class Consumer:
     ack_wait: float = 15.0
     time_limit: float = 120.0
     concurrency: int = 8
-    max_ack_pending: int = 1024
+    max_ack_pending: int = 65_536
 
 
 @dataclass(frozen=True)
@@ -133,36 +148,44 @@ class Route:
 # --- streams ---------------------------------------------------------------------------
 
 PW_GITHUB = Stream(
-    "PW_GITHUB", ("pw.github.>",), "raw deliveries, byte for byte", 30 * DAY, 10 * 2**30
+    "PW_GITHUB",
+    ("pw.github.>",),
+    "raw deliveries, byte for byte",
+    30 * DAY,
+    4 * GIB,
+    watchers=("ingest",),
 )
 PW_EVENTS = Stream(
     "PW_EVENTS",
     ("pw.evt.>",),
     "what happened to each job",
     365 * DAY,
-    10 * 2**30,
+    4 * GIB,
     readers=("triage", "runner", "publisher", "vault"),
+    watchers=("triage",),
 )
 PW_DLQ = Stream(
     "PW_DLQ",
     ("pw.dlq.>",),
     "messages that no retry could cure",
     365 * DAY,
-    2**30,
+    GIB,
     readers=("triage", "runner", "publisher", "vault"),
+    watchers=("triage",),
 )
 
 STREAMS = (PW_GITHUB, PW_EVENTS, PW_DLQ)
 
 # --- buckets ---------------------------------------------------------------------------
 
-PW_VAULT = Bucket("PW_VAULT", "kv", "secrets, as ciphertext only", {"vault": (">",)}, ())
+PW_VAULT = Bucket("PW_VAULT", "kv", "secrets, as ciphertext only", GIB // 16, {"vault": (">",)}, ())
 PW_CLAIMS = Bucket(
     "PW_CLAIMS",
     "kv",
     "claims, outcomes, queues: authoritative, kept for ever",
+    GIB,
     {
-        "triage": ("trigger.>", "queue.>", "stop.>", "cancel.>"),
+        "triage": ("trigger.>", "queue.>", "stop.>", "cancel.>", "turns.>", "asked.>"),
         "runner": ("claim.>",),
         "publisher": ("outcome.>", "comment.>"),
     },
@@ -172,6 +195,7 @@ PW_DELIVERIES = Bucket(
     "PW_DELIVERIES",
     "objects",
     "delivery bodies too large for a message",
+    2 * GIB,
     {"ingest": (">",)},
     ("triage", "vault"),
     PW_GITHUB.max_age,
@@ -180,27 +204,39 @@ PW_CHANGES = Bucket(
     "PW_CHANGES",
     "objects",
     "git bundles, named by digest",
+    4 * GIB,
     {"runner": (">",)},
     ("publisher",),
     PW_EVENTS.max_age,
+    watchers=("triage",),
 )
 PW_CHECKPOINTS = Bucket(
     "PW_CHECKPOINTS",
     "objects",
     "transcripts, named by digest",
+    4 * GIB,
     {"runner": (">",)},
     (),
     PW_EVENTS.max_age,
+    watchers=("triage",),
 )
 PW_RECOVERY = Bucket(
     "PW_RECOVERY",
     "kv",
     "how far GitHub's delivery log is known, and what of it never arrived",
+    2**24,
     {"ingest": ("log",)},
     (),
 )
 
 BUCKETS = (PW_VAULT, PW_CLAIMS, PW_DELIVERIES, PW_CHANGES, PW_CHECKPOINTS, PW_RECOVERY)
+STORE_BYTES = sum(store.max_bytes for store in (*STREAMS, *BUCKETS))
+"""What everything together may take up; the server reserves it when it is made."""
+JOB_STORES = (
+    PW_EVENTS.name,
+    *(bucket.stream for bucket in (PW_CLAIMS, PW_CHANGES, PW_CHECKPOINTS)),
+)
+"""What a job needs room in until its result is there."""
 
 # --- consumers -------------------------------------------------------------------------
 
@@ -381,6 +417,19 @@ ROUTES = (
 def route_of(consumer: Consumer) -> Route:
     """The route that `consumer` listens to; its name is its identity."""
     return next(r for r in ROUTES for c in r.consumers if c.name == consumer.name)
+
+
+def watched(service: str) -> tuple[str, ...]:
+    """The streams, those behind buckets too, of which the service may ask how full they are."""
+    streams = [stream.name for stream in STREAMS if service in stream.watchers]
+    return (
+        *streams,
+        *(
+            bucket.stream
+            for bucket in BUCKETS
+            if service in (*bucket.writers, *bucket.readers, *bucket.watchers)
+        ),
+    )
 
 
 def writers(stream: Stream) -> frozenset[str]:

@@ -59,7 +59,7 @@ def inbox(identity: str) -> str:
 
 def bucket_stream(bucket: flow.Bucket) -> str:
     """The stream behind a bucket."""
-    return f"{'KV' if bucket.kind == 'kv' else 'OBJ'}_{bucket.name}"
+    return bucket.stream
 
 
 def _publishes(identity: str) -> Iterator[str]:
@@ -70,6 +70,7 @@ def _publishes(identity: str) -> Iterator[str]:
     for stream in flow.STREAMS:
         if identity in stream.readers:
             yield f"{API}.STREAM.MSG.GET.{stream.name}"
+    yield from (f"{API}.STREAM.INFO.{name}" for name in flow.watched(identity))
     for bucket in flow.BUCKETS:
         yield from _kept(bucket, identity)
     if identity == "vault":
@@ -87,7 +88,6 @@ def _consumed(consumer: flow.Consumer) -> Iterator[str]:
 
 def _kept(bucket: flow.Bucket, identity: str) -> Iterator[str]:
     if identity in bucket.writers or identity in bucket.readers:
-        yield f"{API}.STREAM.INFO.{bucket_stream(bucket)}"
         yield f"{API}.STREAM.MSG.GET.{bucket_stream(bucket)}"
     yield from written(bucket, identity)
 

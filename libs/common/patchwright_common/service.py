@@ -20,11 +20,12 @@ from faststream.nats import NatsBroker
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from patchwright_common import telemetry, topology
+from patchwright_common import flow, telemetry, topology
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.permissions import inbox
 from patchwright_common.pull import STOP_TIMEOUT, PullLoop
+from patchwright_common.storage import Gauge
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Service:
 
     broker: NatsBroker
     bus: Bus
+    gauge: Gauge
 
     async def consume(self, *loops: PullLoop) -> None:
         """Run the loops until SIGTERM or SIGINT; then hand back what is unfinished."""
@@ -132,7 +134,9 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
                 client = await broker.connect()
                 bus = Bus(client)
                 await topology.check(bus.js, name)
-        yield Service(broker, bus)
+        gauge = Gauge(bus.js, flow.watched(name))
+        async with gauge.beside():
+            yield Service(broker, bus, gauge)
         if client.is_closed:
             raise Retry("NATS closed the connection and takes no new one.")
     finally:

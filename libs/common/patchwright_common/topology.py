@@ -9,19 +9,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nats.js import api
-from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, NotFoundError
 
 from patchwright_common import flow
-from patchwright_common.errors import Retry
+from patchwright_common.errors import Permanent, Retry
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 
-async def ensure(js: JetStreamContext, *, replicas: int = 1) -> list[str]:
-    """Create or update everything; returns a line for each thing done."""
-    done = [await _ensure_stream(js, stream, replicas) for stream in flow.STREAMS]
-    done += [await _ensure_bucket(js, bucket, replicas) for bucket in flow.BUCKETS]
+NO_ROOM = 10047
+"""JetStream's error code when it cannot reserve what a stream may take up."""
+
+
+async def ensure(
+    js: JetStreamContext, *, replicas: int = 1, gigabytes: float | None = None
+) -> list[str]:
+    """Create or update everything; returns a line for each thing done.
+
+    `gigabytes` (10**9 bytes) is what all stores together may take up; None: what the map
+    says. Raises `Permanent` where the server has less.
+    """
+    wanted = gigabytes or flow.STORE_BYTES / 1e9
+    part = wanted * 1e9 / flow.STORE_BYTES
+    try:
+        done = [await _ensure_stream(js, stream, replicas, part) for stream in flow.STREAMS]
+        done += [await _ensure_bucket(js, bucket, replicas, part) for bucket in flow.BUCKETS]
+    except APIError as error:
+        if error.err_code != NO_ROOM:
+            raise
+        raise Permanent(
+            f"NATS cannot reserve {wanted:.1f} GB for its streams.",
+            advice="Raise its `max_file_store` (by default three quarters of the free disk), "
+            "or ask for less: PATCHWRIGHT_STORE_GIGABYTES.",
+        ) from None
     for consumer in flow.consumers():
         # add_consumer updates an existing durable, and refuses what cannot be changed.
         await js.add_consumer(flow.route_of(consumer).stream.name, _consumer_config(consumer))
@@ -41,7 +62,9 @@ async def check(js: JetStreamContext, service: str) -> None:
             raise Retry(f"consumer {consumer.name} differs from flow.py: run `just topology`")
 
 
-async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: int) -> str:
+async def _ensure_stream(
+    js: JetStreamContext, stream: flow.Stream, replicas: int, part: float
+) -> str:
     config = api.StreamConfig(
         name=stream.name,
         description=stream.about,
@@ -50,7 +73,7 @@ async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: in
         # A full stream refuses new work; dropping the oldest would lose requests.
         discard=api.DiscardPolicy.NEW,
         max_age=stream.max_age,
-        max_bytes=stream.max_bytes,
+        max_bytes=int(stream.max_bytes * part),
         duplicate_window=stream.duplicate_window,
         num_replicas=replicas,
         allow_direct=False,
@@ -64,44 +87,54 @@ async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: in
     return f"stream {stream.name} up to date"
 
 
-async def _ensure_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> str:
-    made = False
+async def _ensure_bucket(
+    js: JetStreamContext, bucket: flow.Bucket, replicas: int, part: float
+) -> str:
+    made, room = False, int(bucket.max_bytes * part)
     try:
         if bucket.kind == "kv":
             await js.key_value(bucket.name)
         else:
             await js.object_store(bucket.name)
     except (BucketNotFoundError, NotFoundError):
-        await _make_bucket(js, bucket, replicas)
+        await _make_bucket(js, bucket, replicas, room)
         made = True
-    if bucket.kind == "kv":
-        await _refuse_rollups(js, f"KV_{bucket.name}")
+    await _put_right(js, bucket, room)
     return f"bucket {bucket.name} {'made' if made else 'is there'}"
 
 
-async def _make_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> None:
+async def _make_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int, room: int) -> None:
     name, about = bucket.name, bucket.about
     if bucket.kind == "kv":
         # Not `direct`: a follower may answer with the past, and claims decide by reads.
         kv = api.KeyValueConfig(
-            bucket=name, description=about, history=bucket.history, replicas=replicas, direct=False
+            bucket=name,
+            description=about,
+            max_bytes=room,
+            history=bucket.history,
+            replicas=replicas,
+            direct=False,
         )
         await js.create_key_value(kv)
     else:
         objects = api.ObjectStoreConfig(
-            description=about, ttl=bucket.max_age or None, replicas=replicas
+            description=about, max_bytes=room, ttl=bucket.max_age or None, replicas=replicas
         )
         await js.create_object_store(name, config=objects)
 
 
-async def _refuse_rollups(js: JetStreamContext, stream: str) -> None:
-    """A message with `Nats-Rollup: all` takes every other key away, whoever may write one.
+async def _put_right(js: JetStreamContext, bucket: flow.Bucket, room: int) -> None:
+    """What nats-py or an earlier version of the map made otherwise.
 
+    A message with `Nats-Rollup: all` takes every other key away, whoever may write one.
     nats-py always allows them, for `purge`, which nobody needs here.
     """
-    config = (await js.stream_info(stream)).config
-    if config.allow_rollup_hdrs:
-        await js.update_stream(config.evolve(allow_rollup_hdrs=False))
+    config = (await js.stream_info(bucket.stream)).config
+    wanted = config.evolve(max_bytes=room)
+    if bucket.kind == "kv":
+        wanted = wanted.evolve(allow_rollup_hdrs=False)
+    if wanted != config:
+        await js.update_stream(wanted)
 
 
 def _rules(config: api.ConsumerConfig) -> tuple[object, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from nats.js import api
 from nats.js.errors import APIError, KeyNotFoundError, NotFoundError
 
-from harness.nats import NatsServer
+from harness.nats import NatsServer, connected
 from patchwright_common import flow, topology
 from patchwright_common.bus import Bus
-from patchwright_common.errors import Retry
+from patchwright_common.errors import Permanent, Retry
 
 from .handling import JOB, paused
 
+CONFIGURATION = Path(__file__).parents[3] / "deploy" / "nats" / "server.conf"
 TRIAGE = flow.TRIAGE_DELIVERY_RECEIVED
 
 
@@ -97,6 +100,39 @@ async def test_changed_stream_is_mended(bus: Bus) -> None:
     await topology.ensure(bus.js)
     mended = (await bus.js.stream_info("PW_EVENTS")).config
     assert (mended.max_age, mended.subjects) == (flow.PW_EVENTS.max_age, ["pw.evt.>"])
+
+
+async def test_everything_is_bounded_and_fits_into_the_servers_own_room(bus: Bus) -> None:
+    """The server reserves it all; `deploy/nats/server.conf` has to have that much."""
+    for info in await bus.js.streams_info():
+        assert (info.config.max_bytes or 0) > 0
+        assert info.config.discard == api.DiscardPolicy.NEW
+    [gigabytes] = re.findall(r"max_file_store: (\d+)GB", CONFIGURATION.read_text())
+    assert int(gigabytes) * flow.GIB > flow.STORE_BYTES
+
+
+async def test_less_room_is_shared_out_and_may_be_changed(bus: Bus) -> None:
+    await topology.ensure(bus.js, gigabytes=1)
+    sizes = [info.config.max_bytes or 0 for info in await bus.js.streams_info()]
+    assert 0.99e9 < sum(sizes) <= 1e9
+    await topology.ensure(bus.js)
+    sizes = [info.config.max_bytes or 0 for info in await bus.js.streams_info()]
+    assert sum(sizes) == flow.STORE_BYTES
+
+
+async def test_server_without_that_much_room_is_one_sentence(tmp_path: Path) -> None:
+    """By default it takes three quarters of what the disk has free."""
+    server = NatsServer(tmp_path, "jetstream { max_file_store: 2GB }")
+    await server.start()
+    try:
+        async with connected(server.url) as client:
+            js = client.jetstream(timeout=10)
+            with pytest.raises(Permanent, match=r"cannot reserve 21\.5 GB") as refused:
+                await topology.ensure(js)
+            assert "max_file_store" in refused.value.advice
+            await topology.ensure(js, gigabytes=1)
+    finally:
+        await server.stop()
 
 
 async def stored(bus: Bus) -> dict[str, int]:

@@ -223,12 +223,20 @@ def topology(
         Path | None, typer.Option(envvar="PATCHWRIGHT_NATS_NKEY_FILE", help="The operator's.")
     ] = None,
     replicas: Annotated[int, typer.Option(help="Copies of each stream in a cluster.")] = 1,
+    gigabytes: Annotated[
+        float | None,
+        typer.Option(
+            envvar="PATCHWRIGHT_STORE_GIGABYTES",
+            min=0.1,
+            help="For all streams; 21.5 if not given.",
+        ),
+    ] = None,
 ) -> None:
     """Make streams, consumers and buckets match the map; safe to repeat."""
 
     async def make() -> None:
         url, key = (nats_url, nkey_file) if nats_url else _nats()
-        for line in await make_topology(url, key, replicas=replicas):
+        for line in await make_topology(url, key, replicas=replicas, gigabytes=gigabytes):
             typer.echo(line)
 
     _run(make)
@@ -299,7 +307,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _explain(error)
         raise typer.Exit(2) from None
     except (ChannelError, StartError, Permanent, Retry) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"{error} {getattr(error, 'advice', '')}".strip(), err=True)
         raise typer.Exit(1) from None
     except nats.errors.Error as error:
         typer.echo(f"NATS does not answer: `just up` starts it. ({error})", err=True)

@@ -9,7 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchwright_common import flow
+from patchwright_common.bus import AWAY
+from patchwright_common.errors import Retry
+from patchwright_common.storage import ALARM, fill
 from patchwright_local import state
+from patchwright_local.connection import connected
 from patchwright_local.settings import LocalSettings
 from patchwright_runner.sandbox.bubblewrap import BubblewrapBackend
 from patchwright_runner.sandbox.docker import DockerBackend, DockerSettings
@@ -42,6 +47,8 @@ async def examine(settings: LocalSettings) -> list[Finding]:
         _cgroups(),
         _user_namespaces(),
         *_keys(settings),
+        _disk(settings),
+        *await _streams(settings),
         *(Finding(name, False, "is missing beside the App's id") for name in settings.missing()),
     ]
 
@@ -61,6 +68,41 @@ def _keys(settings: LocalSettings) -> list[Finding]:
             "the GitHub stand-in is used; `just setup` makes one",
         ),
     ]
+
+
+def _disk(settings: LocalSettings) -> Finding:
+    """Whether there is room for all that NATS may store here; the services look after the rest."""
+    folder = settings.home.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    share = usage.used / (usage.used + usage.free)
+    wanted = (settings.store_gigabytes or flow.STORE_BYTES / 1e9) * 1e9
+    said = f"{usage.free / 1e9:.1f} GB are free, NATS may take {wanted / 1e9:.1f} GB"
+    if share >= ALARM and usage.free < wanted:
+        return Finding("disk", False, f"{share:.0%} full: {said}. Make room.")
+    short = usage.free < wanted
+    advice = ": PATCHWRIGHT_STORE_GIGABYTES makes it less" if short else ""
+    return Finding("disk", None if short else True, said + advice)
+
+
+async def _streams(settings: LocalSettings) -> list[Finding]:
+    """How full the running stack's streams are; nothing where none runs."""
+    stack = state.running(state.Folder(settings.home.absolute()))
+    if stack is None:
+        return []
+    names = [stream.name for stream in flow.STREAMS] + [bucket.stream for bucket in flow.BUCKETS]
+    try:
+        async with connected(stack.nats_url, stack.nkey()) as client:
+            js = client.jetstream(timeout=5)
+            fills = [await fill(js, name) for name in names]
+    except (Retry, *AWAY) as error:
+        return [Finding("streams", False, f"NATS does not say how full they are: {error}")]
+    full = [found for found in fills if found.alarming]
+    if full:
+        return [Finding("streams", False, f"{found}: see README") for found in full]
+    fullest = max(fills, key=lambda found: found.share)
+    return [Finding("streams", True, f"there is room; the fullest: {fullest}")]
 
 
 def _python() -> Finding:

@@ -26,6 +26,9 @@ class LocalSettings(BaseSettings):
     traces_port: int = Field(default=16686, description="The tracing UI.")
     otlp_port: int = Field(default=4318, description="Where Jaeger takes spans.")
     sandbox: SandboxName = Field(default="auto", description="Docker where it answers.")
+    store_gigabytes: float | None = Field(
+        default=None, gt=0, description="What NATS may store on the disk (GB); empty: 21.5."
+    )
     model_delay: float = Field(default=0.0, ge=0, description="Seconds a scripted turn takes.")
 
     github_app_id: str = Field(default="", description="A real App's id: no stand-in then.")

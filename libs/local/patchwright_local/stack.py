@@ -95,7 +95,8 @@ class LocalStack:
         sandbox = (await self._backend()).name
         self._identities.make()
         await self.supervisor.start(self._nats())
-        await make_topology(self.nats_url, self._identities.seed(OPERATOR))
+        seed, room = self._identities.seed(OPERATOR), self._settings.store_gigabytes
+        await make_topology(self.nats_url, seed, gigabytes=room)
         tracing = self._jaeger() if self._options.jaeger else self._traces()
         await self.supervisor.start_together([tracing, *self._standins()])
         vault = await self._vault()
@@ -262,10 +263,13 @@ class LocalStack:
 _READY = '"text": "ready'
 
 
-async def make_topology(nats_url: str, nkey_file: Path | None, *, replicas: int = 1) -> list[str]:
+async def make_topology(
+    nats_url: str, nkey_file: Path | None, *, replicas: int = 1, gigabytes: float | None = None
+) -> list[str]:
     """Make the brokers match `flow.py`; returns a line for each thing."""
     async with connected(nats_url, nkey_file, attempts=3) as client:
-        return await topology.ensure(client.jetstream(timeout=10), replicas=replicas)
+        js = client.jetstream(timeout=10)
+        return await topology.ensure(js, replicas=replicas, gigabytes=gigabytes)
 
 
 @asynccontextmanager

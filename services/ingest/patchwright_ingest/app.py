@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from opentelemetry.trace import SpanKind
@@ -20,6 +20,7 @@ from patchwright_common import steps, telemetry
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Retry
 from patchwright_common.flow import BODY_REFERENCE, DELIVERY_RECEIVED, PW_DELIVERIES
+from patchwright_ingest.admission import SMALL, Admission, Entry, Limits
 from patchwright_ingest.webhook import (
     BODY_LIMIT,
     RefusedError,
@@ -41,6 +42,8 @@ OBJECT_TIMEOUT = 7.0
 """Seconds to store a body too large for a message, once the bus has shown that it answers."""
 LINGER = 1.0
 """Seconds that a sender of too much has to stop writing."""
+LATER = 30
+"""Seconds after which a bus that is away or full may well be back."""
 HEADER_ROOM = 16 * 1024
 """Bytes of a message that are left to its headers."""
 
@@ -55,16 +58,24 @@ class Secrets(Protocol):
         """After a signature that did not match: whether the secrets are others now."""
 
 
+def _no_alarms() -> list[str]:
+    return []
+
+
 class Ingest:
-    """The endpoints. `body_timeout` is in seconds."""
+    """The endpoints. `body_timeout` is in seconds; `alarms` says what is nearly full."""
 
     def __init__(
         self,
         bus: Bus,
         secrets: Secrets,
         *,
+        limits: Limits | None = None,
+        alarms: Callable[[], list[str]] = _no_alarms,
         body_timeout: float = BODY_TIMEOUT,
     ) -> None:
+        self._admission = Admission(limits or Limits())
+        self._alarms = alarms
         self._bus = bus
         self._secrets = secrets
         self._body_timeout = body_timeout
@@ -95,34 +106,38 @@ class Ingest:
             if not there
         ]
         status = "waiting for " + " and ".join(missing) if missing else "ok"
-        return JSONResponse({"status": status}, 503 if missing else 200)
+        # Nearly full is no reason to send webhooks elsewhere: a full stream is answered with 503.
+        alarms = self._alarms()
+        said = {"status": status} | ({"alarms": alarms} if alarms else {})
+        return JSONResponse(said, 503 if missing else 200)
 
     async def receive(self, request: Request) -> Response:
         """202 after JetStream's PubAck, or a status with a reason; never a stack trace."""
         attributes = {telemetry.DELIVERY_ID: request.headers.get("x-github-delivery", "")[:64]}
         with telemetry.span("receive webhook", kind=SpanKind.SERVER, attributes=attributes):
             try:
-                return await self._receive(request)
+                with self._admission.request(request.client and request.client.host) as entry:
+                    return await self._receive(request, entry)
             except RefusedError as refused:
                 telemetry.fail(refused.reason)
-                if refused.status == 413:
-                    await _discard(request)
-                # Without it uvicorn would go on reading a body that nobody wants.
-                unread = {"Connection": "close"} if refused.status in (408, 413) else None
-                return JSONResponse({"error": refused.reason}, refused.status, unread)
+                return await _answer(request, refused)
             except Retry as retry:
                 log.warning("delivery not stored: %s", retry.reason)
                 telemetry.fail(retry.reason)
                 reason = "deliveries cannot be stored at the moment; redeliver later"
-                return JSONResponse({"error": reason}, 503)
+                return JSONResponse({"error": reason}, 503, {"Retry-After": str(LATER)})
 
-    async def _receive(self, request: Request) -> Response:
+    async def _receive(self, request: Request, entry: Entry) -> Response:
         headers = request.headers
         check_envelope(headers)
         self._values()  # before anybody sends a large body for nothing
-        body = await _bounded_body(request, self._body_timeout)
-        await self._verify(body, headers["x-hub-signature-256"])
-        webhook = read(headers, body)
+        # Not copied before it is verified: nobody without the secret takes up more than its size.
+        unverified = await _bounded_body(request, self._body_timeout, entry)
+        await self._verify(unverified, headers["x-hub-signature-256"])
+        entry.signed()
+        webhook = read(headers, bytes(unverified))
+        del unverified
+        self._admission.let_in(webhook)
         if webhook.event == "ping":
             return JSONResponse({"status": "pong"})
         await self._store(webhook)
@@ -138,7 +153,7 @@ class Ingest:
             raise Retry("the webhook secret is not known yet")
         return [secret.get_secret_value().encode() for secret in known]
 
-    async def _verify(self, body: bytes, signature: str) -> None:
+    async def _verify(self, body: bytearray, signature: str) -> None:
         """Raises `RefusedError` (401), `Retry` when the last secret has just gone."""
         if is_signed(self._values(), body, signature):
             return
@@ -221,17 +236,36 @@ async def _discard(request: Request) -> None:
                     return
 
 
-async def _bounded_body(request: Request, seconds: float) -> bytes:
-    """The raw body, read no further than the limit. Raises `RefusedError`: 400, 408, 413."""
+async def _answer(request: Request, refused: RefusedError) -> Response:
+    """The refusal; a body that nobody wants is neither awaited nor kept."""
+    headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
+    unread = refused.status in (408, 413) or (refused.retry_after > 0 and _is_large(request))
+    if unread:
+        # Without it uvicorn would go on reading.
+        headers["Connection"] = "close"
+        if refused.status != 408:
+            await _discard(request)
+    return JSONResponse({"error": refused.reason}, refused.status, headers)
+
+
+def _is_large(request: Request) -> bool:
+    """Whether more may come than what is read away in passing."""
+    length = request.headers.get("content-length", "")
+    return not (length.isdecimal() and len(length) < 10 and int(length) <= SMALL)
+
+
+async def _bounded_body(request: Request, seconds: float, entry: Entry) -> bytearray:
+    """The raw body, read no further than the limit. Raises `RefusedError`: 400, 408, 413, 503."""
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT:
+                if len(body) + len(chunk) > BODY_LIMIT:
                     raise RefusedError(413, f"the body is larger than {BODY_LIMIT} bytes")
+                entry.room.grow(len(body) + len(chunk))
+                body += chunk
     except TimeoutError:
         raise RefusedError(408, "the body did not arrive in time") from None
     except ClientDisconnect:
         raise RefusedError(400, "the body was cut off") from None
-    return bytes(body)
+    return body

@@ -16,14 +16,14 @@ from patchwright_common.events import (
     NO_JOB,
     JobFailed,
     JobFinished,
-    JobReadied,
     JobRequested,
     Remark,
     Repository,
 )
-from patchwright_common.flow import JOB_FAILED, JOB_READIED
+from patchwright_common.flow import JOB_FAILED
 from patchwright_common.messaging import Delivery, whole_body
 from patchwright_ingest.attempts import EMPTY, NO_ATTEMPTS, Attempts, Queue, assign
+from patchwright_ingest.fairness import Fairness, queue_key
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.stopping import Stops
 from patchwright_ingest.trigger import Ignored, Payload, Trigger, find, read
@@ -58,11 +58,27 @@ class Repositories(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Whether what a job stores has room."""
+
+    async def check(self) -> None:
+        """Raises `Retry` while it has too little."""
+        ...
+
+
 class Triage:
     """Handlers; every one may run twice."""
 
     def __init__(
-        self, bus: Bus, claims: Claims, repositories: Repositories, mention: Mention, label: str
+        self,
+        bus: Bus,
+        claims: Claims,
+        repositories: Repositories,
+        mention: Mention,
+        label: str,
+        *,
+        room: Room,
+        fairness: Fairness,
     ) -> None:
         self._bus = bus
         self._claims = claims
@@ -70,6 +86,8 @@ class Triage:
         self._mention = mention
         self._label = label
         self._stops = Stops(bus, claims)
+        self._room = room
+        self._fairness = fairness
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """A delivery becomes a job, or a reason why not."""
@@ -79,6 +97,7 @@ class Triage:
         if isinstance(trigger, Ignored):
             _ignore(trigger.reason)
             return
+        await self._room.check()
         if not await self._repositories.may_write(trigger.payload, trigger.payload.sender.login):
             _ignore(f"{trigger.payload.sender.login} has no write access")
             return
@@ -163,21 +182,14 @@ class Triage:
             log.error("a message on %s is no record: %s", delivery.subject, error.reason)
             return
         if job.refused:
-            await self._refuse(job, delivery)
-            return
-        await self._ready(job, lambda queue: queue.with_job(job.job_id))
-        # It is in the queue now, so a stop from here on finds it; one from before is found here.
-        await self._stops.is_stopped(job.job_id)
-
-    async def _refuse(self, job: JobRequested, delivery: Delivery) -> None:
-        """End a job that cannot be tried; it waits behind nobody."""
-        failed = JobFailed(
-            job_id=job.job_id,
-            stage=delivery.consumer.name,
-            reason=job.refused,
-            trace_id=telemetry.trace_id(),
-        )
-        await self._bus.emit(JOB_FAILED, failed, step="refused")
+            await self._refuse(job, Permanent(job.refused))
+        elif not await self._fairness.admits(job):
+            await self._refuse(job, self._fairness.refusal(job))
+        else:
+            await self._ready(job, lambda queue: queue.with_job(job.job_id))
+            # It is in the queue now, so a stop from here on finds it; one from before is found
+            # here.
+            await self._stops.is_stopped(job.job_id)
 
     async def on_finished(self, delivery: Delivery) -> None:
         """Let the issue's next job run."""
@@ -185,14 +197,22 @@ class Triage:
         job = await self._bus.job(finished.job_id)
         await self._ready(job, lambda queue: queue.without_job(job.job_id))
 
+    async def _refuse(self, job: JobRequested, refusal: Permanent) -> None:
+        """End a job that cannot be tried; it waits behind nobody."""
+        failed = JobFailed(
+            job_id=job.job_id,
+            stage="triage",
+            reason=refusal.reason,
+            advice=refusal.advice,
+            trace_id=telemetry.trace_id(),
+        )
+        await self._bus.emit(JOB_FAILED, failed, step="refused")
+
     async def _ready(self, job: JobRequested, change: Callable[[Queue], Queue]) -> None:
-        key = f"queue.{job.repository.id}-{job.issue_number}"
+        key = queue_key(job)
         queue = await self._claims.change(key, Queue, lambda before: change(before or EMPTY))
         steps.reached("triage.queue-changed")
-        if queue.head and not await self._stops.is_stopped(queue.head):
-            # Published again each time: after a crash in between, nobody else would.
-            await self._bus.emit(JOB_READIED, JobReadied(job_id=queue.head), step="", once=True)
-            steps.reached("triage.job-readied")
+        await self._fairness.take_turns(job, queue)
 
 
 def _ignore(reason: str) -> None:

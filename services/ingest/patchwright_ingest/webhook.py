@@ -39,22 +39,27 @@ _NUMBER_LIMIT = 2**63
 
 
 class RefusedError(Exception):
-    """The delivery is not let in: an HTTP status and a reason for its sender."""
+    """The delivery is not let in: an HTTP status and a reason for its sender.
 
-    def __init__(self, status: int, reason: str) -> None:
+    `retry_after` in seconds, 0 where trying again is no use.
+    """
+
+    def __init__(self, status: int, reason: str, *, retry_after: int = 0) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """A verified delivery. `action` and `repository_id` are `none` where the event has none."""
+    """A verified delivery. Its action and ids are `none` where the event has none."""
 
     delivery_id: str
     event: str
     action: str
     repository_id: str
+    installation_id: str
     body: bytes
     headers: dict[str, str]
 
@@ -78,7 +83,7 @@ def check_envelope(headers: Mapping[str, str]) -> None:
         raise RefusedError(401, "x-hub-signature-256 is missing")
 
 
-def is_signed(secrets: Sequence[bytes], body: bytes, signature: str) -> bool:
+def is_signed(secrets: Sequence[bytes], body: bytes | bytearray, signature: str) -> bool:
     """Whether one of the secrets made this HMAC-SHA256 of the raw body.
 
     All are tried, each in constant time: how long it takes tells nothing of which it was.
@@ -90,7 +95,7 @@ def is_signed(secrets: Sequence[bytes], body: bytes, signature: str) -> bool:
     return any(matches)
 
 
-def _hexdigest(secret: bytes, body: bytes) -> bytes:
+def _hexdigest(secret: bytes, body: bytes | bytearray) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
 
 
@@ -107,7 +112,8 @@ def read(headers: Mapping[str, str], body: bytes) -> Webhook:
         delivery_id=headers["x-github-delivery"],
         event=headers["x-github-event"],
         action=_action(payload),
-        repository_id=_repository_id(payload),
+        repository_id=_id(payload, "repository"),
+        installation_id=_id(payload, "installation"),
         body=body,
         headers=_kept(headers),
     )
@@ -123,8 +129,8 @@ def _action(payload: dict[str, Any]) -> str:
     return action if isinstance(action, str) and _NAME.fullmatch(action) else "none"
 
 
-def _repository_id(payload: dict[str, Any]) -> str:
-    repository = payload.get("repository")
-    number = repository.get("id") if isinstance(repository, dict) else None
+def _id(payload: dict[str, Any], name: str) -> str:
+    part = payload.get(name)
+    number = part.get("id") if isinstance(part, dict) else None
     known = type(number) is int and 0 <= number < _NUMBER_LIMIT
     return str(number) if known else "none"

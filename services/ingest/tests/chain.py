@@ -165,8 +165,8 @@ class Place:
 
 
 @asynccontextmanager
-async def chain(folder: Path) -> AsyncIterator[Chain]:
-    """All of it, on free ports."""
+async def chain(folder: Path, **triage: str) -> AsyncIterator[Chain]:
+    """All of it, on free ports; `triage` are settings of it."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         server = await enter(nats_server(folder / "nats"))
@@ -184,8 +184,10 @@ async def chain(folder: Path) -> AsyncIterator[Chain]:
             "PATCHWRIGHT_WEBHOOK_SECRET": made.app.webhook_secret,
         }
         environments = {
-            "vault": vault, "triage": common, "ingest": common | {"PATCHWRIGHT_INGEST_PORT": "0"},
-        }  # fmt: skip
+            "vault": vault,
+            "triage": common | triage,
+            "ingest": common | {"PATCHWRIGHT_INGEST_PORT": "0"},
+        }
         for name, environment in environments.items():
             known = server.environment(name)
             starting = program(f"patchwright-{name}", environment=known | environment)

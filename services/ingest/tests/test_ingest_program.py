@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from harness.nats import NatsServer
 from harness.programs import Program, program
@@ -59,6 +60,24 @@ async def assert_waiting(http: httpx.AsyncClient, url: str) -> None:
     answer = await http.post(f"{url}/webhooks/github", content=ISSUE, headers=headers())
     assert answer.status_code == 503
     assert "error" in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "statuses"),
+    [({}, [415, 429, 415]), ({"PATCHWRIGHT_TRUSTED_PROXIES": "192.0.2.0/24"}, [415, 429, 429])],
+    ids=["loopback is, by default", "another network is"],
+)
+async def test_forwarded_address_is_believed_from_a_trusted_proxy_alone(
+    nats: NatsServer, trusted: dict[str, str], statuses: list[int]
+) -> None:
+    few = {"PATCHWRIGHT_UNSIGNED_PER_SECOND": "0.01", "PATCHWRIGHT_UNSIGNED_BURST": "1"}
+    async with ingest_program(nats, **few, **trusted) as ingest, httpx.AsyncClient() as http:
+        url = f"{await address(ingest)}/webhooks/github"
+        found = [
+            (await http.post(url, headers={"X-Forwarded-For": client})).status_code
+            for client in ("203.0.113.1", "198.51.100.9, 203.0.113.1", "203.0.113.2")
+        ]
+    assert found == statuses
 
 
 async def test_taken_port_is_one_line(nats: NatsServer) -> None:

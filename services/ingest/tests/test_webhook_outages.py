@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
+import httpx
+
 from harness.nats import NatsServer
+from harness.programs import program
 from patchwright_common.bus import Bus
 from patchwright_common.flow import PW_DELIVERIES
 from patchwright_ingest.app import PUBLISH_TIMEOUT
 
+from .chain import LISTENS
 from .webhooks import ISSUE, Endpoint, padded, stored
 from .webhooks import without_stack_trace as reason
 
@@ -61,14 +65,57 @@ async def test_delivery_that_a_paused_bus_took_late_is_not_stored_twice(
     assert len(await stored(bus)) == 1
 
 
-async def test_full_stream_is_503(ingest: Endpoint, bus: Bus) -> None:
+async def limit(bus: Bus, size: int) -> None:
     config = (await bus.js.stream_info("PW_GITHUB")).config
-    config.max_bytes = 2000
+    await bus.js.update_stream(config.evolve(max_bytes=size))
+
+
+async def test_full_stream_is_503_drops_nothing_and_goes_on_when_there_is_room(
+    ingest: Endpoint, bus: Bus
+) -> None:
+    """What was answered 202 is stored, what was not can be redelivered under the same id."""
+    await limit(bus, 8000)
+    names = [f"d-{n}" for n in range(20)]
+    answers = {name: await ingest.post(x_github_delivery=name) for name in names}
+    taken = [name for name in names if answers[name].status_code == 202]
+    left = [name for name in names if name not in taken]
+    assert taken == names[: len(taken)]
+    assert taken
+    assert {answers[name].status_code for name in left} == {503}
+    for name in left:
+        reason(answers[name].text)
+        assert int(answers[name].headers["retry-after"]) > 0
+    assert [m.headers["x-github-delivery"] for m in await stored(bus)] == taken
+    # A delivery that is there already is not refused.
+    assert (await ingest.post(x_github_delivery=taken[0])).status_code == 202
+
+    await limit(bus, 800_000)
+    assert {(await ingest.post(x_github_delivery=n)).status_code for n in left} == {202}
+    assert [m.headers["x-github-delivery"] for m in await stored(bus)] == names
+
+
+async def test_full_object_store_is_503(ingest: Endpoint, bus: Bus) -> None:
+    config = (await bus.js.stream_info(PW_DELIVERIES.stream)).config
+    await bus.js.update_stream(config.evolve(max_bytes=MIB))
+    answer = await ingest.post(padded({}, 2 * MIB))
+    assert answer.status_code == 503
+    reason(answer.text)
+    assert await stored(bus) == []
     await bus.js.update_stream(config)
-    answers = [await ingest.post() for _ in range(8)]
-    assert answers[0].status_code == 202
-    assert answers[-1].status_code == 503
-    reason(answers[-1].text)
+    assert (await ingest.post(padded({}, 2 * MIB))).status_code == 202
+
+
+async def test_nearly_full_stream_is_said_where_readiness_is_asked(
+    nats: NatsServer, bus: Bus
+) -> None:
+    await bus.js.publish("pw.github.push.none.7", b"x" * 9000)
+    await limit(bus, 10_000)
+    environment = nats.environment("ingest") | {"PATCHWRIGHT_INGEST_PORT": "0"}
+    async with program("patchwright-ingest", environment=environment) as running:
+        await running.line("PW_GITHUB is 9[0-9]% full")
+        url = f"http://127.0.0.1:{(await running.line(LISTENS))[1]}/readyz"
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert "PW_GITHUB is 9" in (await http.get(url)).json()["alarms"][0]
 
 
 async def test_missing_stream_is_503(ingest: Endpoint, bus: Bus) -> None:

@@ -20,8 +20,12 @@ from pydantic import SecretStr
 
 from patchwright_common.bus import Bus
 from patchwright_common.listening import Server, bound
+from patchwright_ingest.admission import Limits
 from patchwright_ingest.app import Ingest
+from patchwright_ingest.rates import Rate
 
+UNLIMITED = Limits(unsigned=Rate(0, 1), installation=Rate(0, 1))
+"""No limit but on memory: most tests send whatever they like."""
 SECRET = secrets.token_hex(20)
 ISSUE = json.dumps({"action": "labeled", "repository": {"id": 7}, "issue": {"number": 1}}).encode()
 
@@ -104,11 +108,13 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint(bus: Bus, *, body_timeout: float = 10.0) -> AsyncIterator[Endpoint]:
+async def endpoint(
+    bus: Bus, *, limits: Limits = UNLIMITED, body_timeout: float = 10.0
+) -> AsyncIterator[Endpoint]:
     """The real application under uvicorn, as `patchwright-ingest` runs it."""
     with bound("127.0.0.1", 0, advice="") as listener:
         running = Endpoint(listener.getsockname()[1])
-        app = Ingest(bus, running, body_timeout=body_timeout).app()
+        app = Ingest(bus, running, limits=limits, body_timeout=body_timeout).app()
         server = Server(uvicorn.Config(app, log_config=None, access_log=False))
         serving = asyncio.create_task(server.serve([listener]))
         try:

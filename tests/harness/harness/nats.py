@@ -31,7 +31,8 @@ class NatsServer:
     It knows the services' identities and their permissions; `url` is a tester's way in.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, jetstream: str = "jetstream { max_file_store: 64GB }") -> None:
+        self._jetstream = jetstream
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -76,7 +77,7 @@ class NatsServer:
         tester = f"  {{ user: {TESTER}, password: {TESTER} }}\n]\n"
         users = render(keys).removesuffix("]\n") + tester
         path = self._folder / "server.conf"
-        path.write_text(f"authorization {{\n{users}}}\n")
+        path.write_text(f"{self._jetstream}\nauthorization {{\n{users}}}\n")
         return path
 
     async def start(self) -> None:
@@ -88,7 +89,7 @@ class NatsServer:
                 str(program),
                 *("--config", str(configuration)),
                 *("--addr", "127.0.0.1", "--port", str(self.port)),
-                *("--jetstream", "--store_dir", str(self._folder)),
+                *("--store_dir", str(self._folder)),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,
             )
