@@ -74,8 +74,7 @@ async def _ensure_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: in
     except (BucketNotFoundError, NotFoundError):
         await _make_bucket(js, bucket, replicas)
         made = True
-    if bucket.kind == "kv":
-        await _refuse_rollups(js, f"KV_{bucket.name}")
+    await _adjust(js, bucket, replicas)
     return f"bucket {bucket.name} {'made' if made else 'is there'}"
 
 
@@ -94,14 +93,19 @@ async def _make_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int)
         await js.create_object_store(name, config=objects)
 
 
-async def _refuse_rollups(js: JetStreamContext, stream: str) -> None:
-    """A message with `Nats-Rollup: all` takes every other key away, whoever may write one.
+async def _adjust(js: JetStreamContext, bucket: flow.Bucket, replicas: int) -> None:
+    """What nats-py does not let one choose, or made for another size of cluster.
 
-    nats-py always allows them, for `purge`, which nobody needs here.
+    In a key-value bucket a message with `Nats-Rollup: all` takes every other key away, whoever
+    may write one. nats-py always allows them, for `purge`, which nobody needs here.
     """
+    stream = f"{'KV' if bucket.kind == 'kv' else 'OBJ'}_{bucket.name}"
     config = (await js.stream_info(stream)).config
-    if config.allow_rollup_hdrs:
-        await js.update_stream(config.evolve(allow_rollup_hdrs=False))
+    wanted = config.evolve(num_replicas=replicas)
+    if bucket.kind == "kv":
+        wanted = wanted.evolve(allow_rollup_hdrs=False)
+    if wanted != config:
+        await js.update_stream(wanted)
 
 
 def _rules(config: api.ConsumerConfig) -> tuple[object, ...]:

@@ -221,13 +221,22 @@ def topology(
     nkey_file: Annotated[
         Path | None, typer.Option(envvar="PATCHWRIGHT_NATS_NKEY_FILE", help="The operator's.")
     ] = None,
-    replicas: Annotated[int, typer.Option(help="Copies of each stream in a cluster.")] = 1,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            envvar="PATCHWRIGHT_NATS_REPLICAS",
+            min=0,
+            max=5,
+            help="Copies of everything stored, in a cluster; 0: as many as the local stack has servers.",
+        ),
+    ] = 0,
 ) -> None:
     """Make streams, consumers and buckets match the map; safe to repeat."""
 
     async def make() -> None:
         url, key = (nats_url, nkey_file) if nats_url else _nats()
-        for line in await make_topology(url, key, replicas=replicas):
+        copies = replicas or (1 if nats_url else url.count(",") + 1)
+        for line in await make_topology(url, key, replicas=copies):
             typer.echo(line)
 
     _run(make)

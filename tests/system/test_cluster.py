@@ -1,0 +1,78 @@
+"""Three NATS servers with a copy each: jobs go on while any one of them is killed and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.stack import RunningStack, running_stack
+from patchwright_common import flow
+from standin_model.scripting import bash, issue_with_script
+
+SERVERS = ("nats-1", "nats-2", "nats-3")
+SLOW = issue_with_script(
+    {"tools": [bash("echo one > one.txt")], "delay": 0.7},
+    {"tools": [bash("echo two > two.txt")], "delay": 0.7},
+    {"text": "Two files are new.", "delay": 0.7},
+)
+TOGETHER = 3
+AWAY_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    root = tmp_path_factory.mktemp("cluster")
+    with running_stack(root, "auto", PATCHWRIGHT_NATS_NODES="3") as stack:
+        yield stack
+
+
+async def test_everything_that_is_stored_has_three_copies(cluster: RunningStack) -> None:
+    async with cluster.nats() as client:
+        found = await client.jetstream(timeout=10).streams_info()
+
+    assert len(found) == len(flow.STREAMS) + len(flow.BUCKETS)
+    assert {stream.config.name: stream.config.num_replicas for stream in found} == {
+        stream.config.name: 3 for stream in found
+    }
+    assert all(stream.cluster and len(stream.cluster.replicas or []) == 2 for stream in found)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_server_that_is_killed_and_comes_back_costs_no_job(
+    cluster: RunningStack, server: str
+) -> None:
+    numbers = [await cluster.ask(f"{server} dies, {n}", SLOW) for n in range(TOGETHER)]
+    await cluster.until(numbers[0], "job.progressed")
+
+    await _kept_down(cluster, server)
+    numbers += [await cluster.ask(f"{server} is back, {n}", SLOW) for n in range(TOGETHER)]
+
+    for number in numbers:
+        async with cluster.nothing_missed():
+            finished = await cluster.settled(number, timeout=90)
+        assert finished["result"] == "pull_request"
+        assert len(await cluster.pulls(number)) == 1
+        [comment] = await cluster.comments(number)
+        assert finished["url"] in comment["body"]
+
+
+async def _kept_down(stack: RunningStack, server: str) -> None:
+    """Killed, and again as often as the supervisor starts it meanwhile."""
+    async with asyncio.timeout(AWAY_SECONDS + 10):
+        end = asyncio.get_running_loop().time() + AWAY_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            if process := stack.processes().get(server):
+                os.kill(process.pid, signal.SIGKILL)
+            await asyncio.sleep(0.1)
+        while server not in stack.processes():
+            await asyncio.sleep(0.1)
+
+
+def test_each_server_keeps_its_own_copy(cluster: RunningStack) -> None:
+    root = Path(cluster.folder.root)
+    assert all(any((root / f"nats-{server}").rglob("*.blk")) for server in SERVERS)
