@@ -36,7 +36,7 @@ class Tally:
 
 
 def tally(asked: Mapping[int, Kind], state: Json, branches: Collection[str]) -> Tally:
-    """`asked` by issue number; `state` is the stand-in's, `branches` are named without refs/heads."""
+    """`asked` by issue number; `state` is the stand-in's, `branches` are all of Patchwright's."""
     found = Tally()
     shown = _shown(state)
     for number, wanted in sorted(asked.items()):

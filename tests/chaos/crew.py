@@ -20,6 +20,7 @@ from patchwright_local.settings import LocalSettings
 from patchwright_local.stack import LocalStack, Options
 
 Nodes = Literal["1", "3"]
+Sandbox = Literal["auto", "docker", "bubblewrap"]
 SECOND = ("runner", "publisher")
 """Services of which there are two."""
 
@@ -101,7 +102,7 @@ class Crew:
 @asynccontextmanager
 async def crew(
     root: Path,
-    sandbox: Literal["auto", "docker", "bubblewrap"],
+    sandbox: Sandbox,
     nodes: Nodes,
     instead: Mapping[str, tuple[str, ...]] | None = None,
 ) -> AsyncIterator[Crew]:

@@ -32,7 +32,8 @@ class Network:
         self._ingest = ingest
         self._passages = passages
         self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
-        self._seen: set[str] = set()
+        self.guids: dict[str, str] = {}
+        """Of the webhooks that were disturbed, by title."""
         self.doubled = self.held = self.lost = 0
 
     @asynccontextmanager
@@ -59,9 +60,9 @@ class Network:
     def _passage(self, guid: str, payload: Mapping[str, Any]) -> Passage:
         """A delivery is disturbed once; when it is sent again, it goes straight."""
         title = str((payload.get("issue") or {}).get("title", ""))
-        if payload.get("action") != LABELED or guid in self._seen:
+        if payload.get("action") != LABELED or title in self.guids:
             return Passage()
-        self._seen.add(guid)
+        self.guids[title] = guid
         return self._passages.get(title, Passage())
 
     async def _hand_over(self, body: bytes, headers: Mapping[str, str]) -> Response:

@@ -15,8 +15,13 @@ Kind = Literal["pull_request", "answer", "failure"]
 How = Literal["kill", "pause"]
 
 SERVICES = ("ingest", "triage", "vault", "runner", "runner-2", "publisher", "publisher-2")
-GAP = 1.2
+SERVERS: dict[str, tuple[str, ...]] = {"1": ("nats",), "3": ("nats-1", "nats-2", "nats-3")}
+"""Of NATS, by their number."""
+GAP = 1.5
 """Seconds between two strikes, on average."""
+NATS_SHARE = 0.12
+"""Of the strikes. Streams without their leader rest for some 5 to 10 s until there is another, so
+more of them would only show that nothing happens."""
 LONG_PAUSE = (16.0, 22.0)
 """Seconds: longer than any consumer's `ack_wait`, so that somebody else takes over."""
 SHORT_PAUSE = (0.5, 6.0)
@@ -79,20 +84,21 @@ class Plan:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
 
 
-def make_plan(seed: int, issues: int, seconds: float, targets: Sequence[str]) -> Plan:
-    """`targets` may be struck; strikes do not depend on the number of issues."""
-    strikes = tuple(_strikes(random.Random(f"{seed}:strikes"), seconds, targets))
+def make_plan(seed: int, issues: int, seconds: float, nodes: str, *, calm: bool = False) -> Plan:
+    """Strikes do not depend on the number of issues; `calm` has none."""
+    chance = random.Random(f"{seed}:strikes")
+    strikes = () if calm else tuple(_strikes(chance, seconds, SERVERS[nodes]))
     chance = random.Random(f"{seed}:issues")
     times = sorted(chance.uniform(0, seconds * (1 - QUIET)) for _ in range(issues))
     requests = tuple(_request(chance, n, round(at, 3)) for n, at in enumerate(times, 1))
     return Plan(seed, seconds, strikes, requests)
 
 
-def _strikes(chance: random.Random, seconds: float, targets: Sequence[str]) -> list[Strike]:
+def _strikes(chance: random.Random, seconds: float, servers: Sequence[str]) -> list[Strike]:
     made: list[Strike] = []
     at = chance.expovariate(1 / GAP)
     while at < seconds:
-        target = chance.choice(targets)
+        target = chance.choice(servers if chance.random() < NATS_SHARE else SERVICES)
         if chance.random() < 0.6:
             made.append(Strike(round(at, 3), target, "kill"))
         else:

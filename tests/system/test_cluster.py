@@ -1,4 +1,4 @@
-"""Three NATS servers with a copy each: jobs go on while any one of them is killed and comes back."""
+"""Three NATS servers with a copy each: jobs go on while any one is killed and comes back."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def topology(
             envvar="PATCHWRIGHT_NATS_REPLICAS",
             min=0,
             max=5,
-            help="Copies of everything stored, in a cluster; 0: as many as the local stack has servers.",
+            help="Copies of all that is stored; 0: as many as the local stack has servers.",
         ),
     ] = 0,
 ) -> None:

@@ -35,8 +35,8 @@ class Nodes:
     def __init__(self, port: int, count: int) -> None:
         """Raises `StartError` when ports are missing."""
         self.copies = count
+        self.all: tuple[Node, ...] = (Node("nats", port, 0),)
         if count == 1:
-            self.all = (Node("nats", port, 0),)
             return
         more = iter(free_ports(2 * count - 1))
         self.all = tuple(

@@ -1,4 +1,4 @@
-"""What an operator does about deliveries that ingest did not take: GitHub is asked to send them again.
+"""What an operator does about deliveries that ingest did not take: has GitHub send them again.
 
 The one place for it in the tests, so that it is easy to leave to ingest itself.
 """
