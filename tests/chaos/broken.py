@@ -6,7 +6,7 @@ import sys
 
 from patchwright_common.claims import Outcome
 from patchwright_publisher import comment, main, results
-from patchwright_publisher.github import GitHub
+from patchwright_publisher.github import GitHub, Posted
 
 
 def command(name: str) -> tuple[str, ...]:
@@ -20,8 +20,8 @@ async def _none(self: GitHub, marker: str) -> list[int]:
     return []
 
 
-async def _unknown(self: comment.OneComment) -> None:
-    return None
+async def _new(self: comment.OneComment, text: str) -> Posted:
+    return await self._comments.comment(text)
 
 
 def _never_searches() -> None:
@@ -30,9 +30,8 @@ def _never_searches() -> None:
 
 
 def _never_looks() -> None:
-    """Every edit is another comment."""
-    _never_searches()
-    comment.OneComment._known = _unknown  # type: ignore[method-assign]
+    """The result is always another comment."""
+    comment.OneComment.finish = _new  # type: ignore[method-assign]
 
 
 async def _not_late(self: results.Results, job_id: str, epoch: int) -> bool:

@@ -30,6 +30,10 @@ class CrewStack(LocalStack):
 
     instead: Mapping[str, tuple[str, ...]] = {}
 
+    async def _vault(self) -> Process:
+        process = await super()._vault()
+        return replace(process, command=self.instead.get("vault", process.command))
+
     def _services(self, sandbox: str) -> list[Process]:
         made = []
         for process in super()._services(sandbox):
@@ -42,13 +46,14 @@ class CrewStack(LocalStack):
     def _second(self, process: Process) -> Process:
         """As on another machine: nothing is shared but NATS and GitHub."""
         name = f"{process.name}-2"
+        command = self.instead.get(name, process.command)
         environment = dict(process.environment)
         if process.name == "runner":
             environment |= {
                 "PATCHWRIGHT_RUNNER_ID": f"{environment['PATCHWRIGHT_RUNNER_ID']}-2",
                 "PATCHWRIGHT_DATA": str(self._folder.sub("runner-2")),
             }
-        return replace(process, name=name, environment=environment)
+        return replace(process, name=name, command=command, environment=environment)
 
 
 class Crew:

@@ -17,8 +17,9 @@ How = Literal["kill", "pause"]
 SERVICES = ("ingest", "triage", "vault", "runner", "runner-2", "publisher", "publisher-2")
 SERVERS: dict[str, tuple[str, ...]] = {"1": ("nats",), "3": ("nats-1", "nats-2", "nats-3")}
 """Of NATS, by their number."""
-GAP = 1.5
-"""Seconds between two strikes, on average."""
+GAP = 2.5
+"""Seconds between two strikes, on average: with fewer nothing is under way any more to be struck,
+because services take some seconds to be back."""
 NATS_SHARE = 0.12
 """Of the strikes. Streams without their leader rest for some 5 to 10 s until there is another, so
 more of them would only show that nothing happens."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ SLOW = issue_with_script(
     {"tools": [bash("echo two > two.txt")], "delay": 0.7},
     {"text": "Two files are new.", "delay": 0.7},
 )
-TOGETHER = 3
+TOGETHER = 2
 AWAY_SECONDS = 2.0
 
 
@@ -49,7 +47,8 @@ async def test_server_that_is_killed_and_comes_back_costs_no_job(
     numbers = [await cluster.ask(f"{server} dies, {n}", SLOW) for n in range(TOGETHER)]
     await cluster.until(numbers[0], "job.progressed")
 
-    await _kept_down(cluster, server)
+    async with cluster.down(server):
+        await asyncio.sleep(AWAY_SECONDS)
     numbers += [await cluster.ask(f"{server} is back, {n}", SLOW) for n in range(TOGETHER)]
 
     for number in numbers:
@@ -59,18 +58,6 @@ async def test_server_that_is_killed_and_comes_back_costs_no_job(
         assert len(await cluster.pulls(number)) == 1
         [comment] = await cluster.comments(number)
         assert finished["url"] in comment["body"]
-
-
-async def _kept_down(stack: RunningStack, server: str) -> None:
-    """Killed, and again as often as the supervisor starts it meanwhile."""
-    async with asyncio.timeout(AWAY_SECONDS + 10):
-        end = asyncio.get_running_loop().time() + AWAY_SECONDS
-        while asyncio.get_running_loop().time() < end:
-            if process := stack.processes().get(server):
-                os.kill(process.pid, signal.SIGKILL)
-            await asyncio.sleep(0.1)
-        while server not in stack.processes():
-            await asyncio.sleep(0.1)
 
 
 def test_each_server_keeps_its_own_copy(cluster: RunningStack) -> None:

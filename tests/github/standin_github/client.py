@@ -200,6 +200,7 @@ class StandinGitHub:
         delay: float = 0.0,
         drop: bool = False,
         after: bool = False,
+        truncate: bool = False,
         echo: bool = False,
     ) -> int:
         """Disturb the next requests that match; see `faults.Fault` for what the fields do."""
@@ -210,6 +211,7 @@ class StandinGitHub:
             "delay": delay,
             "drop": drop,
             "after": after,
+            "truncate": truncate,
             "echo": echo,
         } | _given(status=status, headers=headers, body=body)
         return int((await self.admin("POST", "/faults", wanted))["id"])

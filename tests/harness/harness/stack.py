@@ -193,6 +193,23 @@ class RunningStack:
         """SIGKILL; the supervisor starts it again."""
         os.kill(self.processes()[service].pid, signal.SIGKILL)
 
+    @asynccontextmanager
+    async def down(self, service: str) -> AsyncIterator[None]:
+        """Meanwhile it is not there: the one that is started again is held before it serves.
+
+        NATS is up so fast that it may be held a moment later: silent then, and not gone.
+        """
+        killed = self.processes()[service]
+        killed.kill()
+        async with asyncio.timeout(15):
+            while (held := self.processes().get(service)) in (None, killed):
+                await asyncio.sleep(0.005)
+        held.suspend()
+        try:
+            yield
+        finally:
+            held.resume()
+
     async def ready(self, *, timeout: float = 30.0) -> None:
         """Return when webhooks are taken in."""
         url = self.at.webhook_url.replace("/webhooks/github", "/readyz")

@@ -1,0 +1,182 @@
+"""Everything that Patchwright leans on goes away for a while, and comes back: one result each.
+
+Outages last seconds here and not minutes. What would differ in ten minutes is the number of
+retries: their delays grow to a minute, and the policies in `flow.py` last for about an hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness.stack import RunningStack
+from standin_model.scripting import bash, issue_with_script
+
+QUICK = issue_with_script({"tools": [bash("echo one > one.txt")]}, {"text": "A file is new."})
+SLOW = issue_with_script(
+    {"tools": [bash("echo one > one.txt")], "delay": 1.0},
+    {"text": "A file is new.", "delay": 1.0},
+)
+AWAY_SECONDS = 4.0
+OURS = r"(comments|/pulls|/git/|access_tokens|collaborators|\.git/)"
+"""What only Patchwright asks GitHub here: people open issues."""
+BUSY = r"(comments|/pulls)"
+"""What the publisher asks."""
+LIMITED = {"message": "API rate limit exceeded for installation ID 1."}
+SECONDARY = {"message": "You have exceeded a secondary rate limit. Please wait."}
+PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+async def _one_each(stack: RunningStack, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        async with stack.nothing_missed():
+            finished = await stack.until(number, "job.finished", timeout=120)
+        assert finished["result"] == "pull_request"
+    await asyncio.sleep(1.0)  # nothing more may happen
+    for number in numbers:
+        [pull] = await stack.pulls(number)
+        [comment] = await stack.comments(number)
+        assert f"/pull/{pull['number']}" in comment["body"]
+
+
+@pytest.mark.parametrize("away", ["nats-server", "vault"])
+async def test_jobs_that_came_while_it_was_away_end_when_it_is_back(
+    stack: RunningStack, away: str
+) -> None:
+    numbers = [await stack.ask(f"{away} goes away", SLOW)]
+    await stack.until(numbers[0], "job.started")
+    async with stack.down(away), stack.github() as github:
+        for n in range(2):
+            issue = await github.open_issue(
+                stack.repository, f"While {away} is away, {n}", QUICK,
+                token=stack.token, labels=["patchwright"],
+            )  # fmt: skip
+            numbers.append(int(issue["number"]))
+        await asyncio.sleep(AWAY_SECONDS)
+
+    await _one_each(stack, numbers)
+
+
+def _limited(seconds: float) -> dict[str, Any]:
+    """The hour's quota is used up, and there is another one in a moment."""
+    reset = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time() + seconds))}
+    return {"status": 403, "headers": reset, "body": LIMITED, "times": 3}
+
+
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "500": (OURS, {"status": 500, "times": 6}),
+    "502": (OURS, {"status": 502, "body": PAGE, "times": 6}),
+    "connection cut": (OURS, {"drop": True, "times": 6}),
+    "written, answer lost": (BUSY, {"after": True, "drop": True, "times": 4}),
+    "written, answer broken off": (BUSY, {"truncate": True, "times": 4}),
+    "secondary rate limit": (
+        BUSY,
+        {"status": 403, "headers": {"retry-after": "1"}, "body": SECONDARY, "times": 3},
+    ),
+    "too many requests": (BUSY, {"status": 429, "headers": {"retry-after": "1"}, "times": 3}),
+    "primary rate limit": (BUSY, {}),
+}
+
+
+@asynccontextmanager
+async def _faulty(stack: RunningStack, path: str, fault: dict[str, Any]) -> AsyncIterator[None]:
+    async with stack.github() as github:
+        await github.fault(path=path, **fault)
+        try:
+            yield
+        finally:
+            await github.clear_faults()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_github_that_fails_for_a_while_costs_no_result_and_doubles_none(
+    stack: RunningStack, name: str
+) -> None:
+    path, fault = FAULTS[name]
+    async with _faulty(stack, path, fault or _limited(3)), stack.github() as github:
+        number = await stack.ask(f"GitHub: {name}", QUICK)
+        await _one_each(stack, [number])
+        hits = [r for r in (await github.state())["requests"] if r["fault"]]
+        assert len(hits) >= 3, "the fault was not met"
+
+
+async def test_github_that_answers_too_late_has_done_it_and_it_is_not_done_again(
+    stack: RunningStack,
+) -> None:
+    """The client gives up after 20 s; the pull request and the comment are there by then."""
+    late = {"delay": 22.0, "after": True}
+    async with (
+        _faulty(stack, "/pulls$", late | {"method": "POST"}),
+        _faulty(stack, "/comments$", late | {"method": "POST"}),
+    ):
+        number = await stack.ask("GitHub is slow", QUICK)
+        await _one_each(stack, [number])
+
+
+async def test_pull_request_that_github_refuses_is_one_failure_that_says_so(
+    stack: RunningStack,
+) -> None:
+    refused = {"message": "Validation Failed", "errors": [{"message": "No way"}]}
+    async with _faulty(
+        stack, "/pulls$", {"method": "POST", "status": 422, "body": refused, "times": 100}
+    ):
+        number = await stack.ask("Refused", QUICK)
+        finished = await stack.settled(number)
+
+    assert finished["result"] == "failure"
+    assert await stack.pulls(number) == []
+    [comment] = await stack.comments(number)
+    assert "422" in comment["body"]
+    assert f"patchwright/{number}-" in comment["body"]  # where the work waits
+
+
+async def test_model_that_is_overloaded_for_a_while_costs_no_result(stack: RunningStack) -> None:
+    """More often than the agent itself tries again, so that the whole attempt is repeated."""
+    overloaded = {"status": 529, "times": 8, "retry_after": 0}
+    body = issue_with_script(
+        {"tools": [bash("echo one > one.txt")], "failures": [overloaded]},
+        {"text": "A file is new."},
+    )
+    number = await stack.ask("The model is overloaded", body)
+
+    await _one_each(stack, [number])
+
+
+async def test_rolling_restart_under_load_loses_no_request_and_doubles_no_result(
+    stack: RunningStack,
+) -> None:
+    numbers: list[int] = []
+
+    async def load() -> None:
+        async with stack.github() as github:
+            while True:
+                issue = await github.open_issue(
+                    stack.repository, f"Load {len(numbers)}", SLOW,
+                    token=stack.token, labels=["patchwright"],
+                )  # fmt: skip
+                numbers.append(int(issue["number"]))
+                await asyncio.sleep(1.5)
+
+    loading = asyncio.create_task(load())
+    for service in ("ingest", "triage", "vault", "runner", "publisher"):
+        await _restarted(stack, service)
+    loading.cancel()
+
+    assert len(numbers) >= 5
+    await _one_each(stack, numbers)
+
+
+async def _restarted(stack: RunningStack, service: str) -> None:
+    """As an upgrade does: asked to stop, and started again; until the new one says ready."""
+    log = stack.folder.logs / f"{service}.log"
+    before = log.read_text().count('"text": "ready')
+    stack.processes()[service].send_signal(signal.SIGTERM)
+    async with asyncio.timeout(45):
+        while log.read_text().count('"text": "ready') == before:
+            await asyncio.sleep(0.05)
