@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from patchwright_common.claims import Outcome
-from patchwright_publisher import comment, main, results
-from patchwright_publisher.github import GitHub, Posted
+from patchwright_publisher import main, results
+from patchwright_publisher.github import GitHub
 
 
 def command(name: str) -> tuple[str, ...]:
@@ -20,18 +20,9 @@ async def _none(self: GitHub, marker: str) -> list[int]:
     return []
 
 
-async def _new(self: comment.OneComment, text: str) -> Posted:
-    return await self._comments.comment(text)
-
-
 def _never_searches() -> None:
-    """Double only where one is killed between writing a comment and noting it down."""
+    """Double only where one wrote a comment and could not note it down."""
     GitHub.comments_with = _none  # type: ignore[method-assign]
-
-
-def _never_looks() -> None:
-    """The result is always another comment."""
-    comment.OneComment.finish = _new  # type: ignore[method-assign]
 
 
 async def _not_late(self: results.Results, job_id: str, epoch: int) -> bool:
@@ -53,7 +44,6 @@ def _everyone_decides() -> None:
 
 BREAKS = {
     "never-searches": _never_searches,
-    "never-looks": _never_looks,
     "everyone-decides": _everyone_decides,
 }
 

@@ -141,6 +141,7 @@ def _summary(run: Run, plan: Plan, ended: Ended) -> Table:
         str(run.progress.redelivered),
         f"sent again; {network.held} held, {network.doubled} doubled, {network.lost} answers lost",
     )
+    table.add_row("GitHub's answers lost", str(run.progress.lost), "what they told was done")
     for how in ("kill", "pause"):
         by_target = Counter({t: n for (t, h), n in run.striker.done.items() if h == how})
         table.add_row(f"{how}s", str(by_target.total()), _listed(by_target))

@@ -28,6 +28,8 @@ LONG_PAUSE = (16.0, 22.0)
 SHORT_PAUSE = (0.5, 6.0)
 HOLD = 4.0
 """Seconds at most that the network keeps a webhook, so that later ones overtake it."""
+LAPSE_GAP = 2.0
+"""Seconds between two answers of GitHub that are lost, on average."""
 QUIET = 0.15
 """The part of the time at the end in which no more issues are opened."""
 
@@ -77,6 +79,8 @@ class Plan:
     seed: int
     seconds: float
     strikes: tuple[Strike, ...]
+    lapses: tuple[float, ...]
+    """When GitHub does the next write that it is asked for and its answer is lost."""
     requests: tuple[Request, ...]
 
     @property
@@ -86,13 +90,16 @@ class Plan:
 
 
 def make_plan(seed: int, issues: int, seconds: float, nodes: str, *, calm: bool = False) -> Plan:
-    """Strikes do not depend on the number of issues; `calm` has none."""
+    """Strikes do not depend on the number of issues; a `calm` plan has none, but loses answers."""
     chance = random.Random(f"{seed}:strikes")
     strikes = () if calm else tuple(_strikes(chance, seconds, SERVERS[nodes]))
+    chance = random.Random(f"{seed}:lapses")
+    times = sorted(chance.uniform(0, seconds) for _ in range(int(seconds / LAPSE_GAP)))
+    lapses = tuple(round(at, 3) for at in times)
     chance = random.Random(f"{seed}:issues")
     times = sorted(chance.uniform(0, seconds * (1 - QUIET)) for _ in range(issues))
     requests = tuple(_request(chance, n, round(at, 3)) for n, at in enumerate(times, 1))
-    return Plan(seed, seconds, strikes, requests)
+    return Plan(seed, seconds, strikes, lapses, requests)
 
 
 def _strikes(chance: random.Random, seconds: float, servers: Sequence[str]) -> list[Strike]:

@@ -27,6 +27,8 @@ LOOK = 1.0
 """Seconds between two looks at how far it is."""
 AGAIN = 3.0
 """Seconds between two looks at what ingest did not take."""
+WRITES = "/(comments|pulls)$"
+"""What GitHub would do twice if it were asked twice."""
 SWEPT = 40.0
 """Seconds in which temporary folders of the dead have to be gone: two sweeps and some more."""
 SILENCE = 3.0
@@ -41,6 +43,8 @@ class Progress:
     opened: int = 0
     finished: int = 0
     redelivered: int = 0
+    lost: int = 0
+    """Answers of GitHub."""
     waiting: dict[str, int] = field(default_factory=dict)
     """Messages by consumer that are not done."""
 
@@ -100,7 +104,11 @@ class Run:
             began = time.monotonic()
             async with self._looking():
                 self.progress.phase = "chaos"
-                await asyncio.gather(self._open_all(github, began), self.striker.run(began))
+                await asyncio.gather(
+                    self._open_all(github, began),
+                    self._lose_answers(github, began),
+                    self.striker.run(began),
+                )
                 self._crew.wake_all()
                 self.progress.phase = "settling"
                 settled = await self._settled(time.monotonic() + self._patience)
@@ -108,6 +116,7 @@ class Run:
             self.progress.phase = "counting"
             await asyncio.sleep(SILENCE)
             found = await self._count(github)
+            self.progress.lost = sum(f["hits"] for f in await github.admin("GET", "/faults"))
         self.progress.phase = "sweeping"
         await self._swept()
         left = orphans(self._crew)
@@ -134,6 +143,11 @@ class Run:
             )
             self._numbers[int(issue["number"])] = request
             self.progress.opened += 1
+
+    async def _lose_answers(self, github: StandinGitHub, began: float) -> None:
+        for at in self._plan.lapses:
+            await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+            await github.fault("POST", WRITES, after=True, drop=True)
 
     # --- meanwhile ---------------------------------------------------------------------
 

@@ -60,13 +60,13 @@ async def test_every_issue_has_one_result_after_everything_was_killed_and_paused
 
 
 @pytest.mark.timeout(180)
-async def test_publisher_that_forgets_its_comment_is_noticed(root: Path) -> None:
-    """The count has to fail where the product does."""
+async def test_publisher_that_forgets_its_comments_is_noticed(root: Path) -> None:
+    """The count has to fail where the product does. GitHub's answers are lost, and no more."""
     await require("bubblewrap")
-    plan = make_plan(SEED, 3, 3.0, "1", calm=True)
-    instead = {"publisher": command("never-looks")}
+    plan = make_plan(SEED, 4, 8.0, "1", calm=True)
+    instead = {"publisher": command("never-searches")}
     async with crew(root, "bubblewrap", "1", instead) as hands:
-        ended = await Run(plan, hands, patience=60, redeliver=True).run()
+        ended = await Run(plan, hands, patience=90, redeliver=True).run()
 
     assert ended.settled
-    assert len([line for line in ended.complaints if "comments" in line]) == 3
+    assert any("2 comments" in line for line in ended.complaints), ended

@@ -48,7 +48,7 @@ async def test_answer_breaks_off_in_the_middle_of_its_body(scene: Scene) -> None
     token = await scene.token()
     await scene.github.open_issue(scene.name, "x", token=scene.person.token)
 
-    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+    with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
         await scene.github.comment(scene.name, 1, "written", token=token)
 
     [comment] = await scene.github.comments(scene.name, 1)
