@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from patchwright_common.claims import Outcome
-from patchwright_publisher import main, results
+from patchwright_publisher import main
 from patchwright_publisher.github import GitHub
 
 
@@ -25,26 +24,8 @@ def _never_searches() -> None:
     GitHub.comments_with = _none  # type: ignore[method-assign]
 
 
-async def _not_late(self: results.Results, job_id: str, epoch: int) -> bool:
-    return False
-
-
-async def _own_outcome(
-    self: results.Results, job_id: str, proposed: Outcome, change: object = None
-) -> None:
-    await self._claims.decide(job_id, proposed)
-    await self.finish(job_id, proposed, None)
-
-
-def _everyone_decides() -> None:
-    """Whoever comes second shows its own result instead of the first one's."""
-    results.Results._late = _not_late  # type: ignore[method-assign]
-    results.Results._settle = _own_outcome  # type: ignore[method-assign]
-
-
 BREAKS = {
     "never-searches": _never_searches,
-    "everyone-decides": _everyone_decides,
 }
 
 if __name__ == "__main__":

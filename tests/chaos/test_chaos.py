@@ -69,4 +69,4 @@ async def test_publisher_that_forgets_its_comments_is_noticed(root: Path) -> Non
         ended = await Run(plan, hands, patience=90, redeliver=True).run()
 
     assert ended.settled
-    assert any("2 comments" in line for line in ended.complaints), ended
+    assert any(line.endswith(" comments") for line in ended.complaints), ended

@@ -68,6 +68,8 @@ def _limited(seconds: float) -> dict[str, Any]:
     return {"status": 403, "headers": reset, "body": LIMITED}
 
 
+REST = PLACES[:-1]
+"""Over git, a 403 is no limit but a refusal."""
 FAULTS: dict[str, Callable[[], dict[str, Any]]] = {
     "500": lambda: {"status": 500, "times": 2},
     "502": lambda: {"status": 502, "body": PAGE, "times": 2},
@@ -100,12 +102,14 @@ async def _faulty(
 async def test_github_that_fails_for_a_while_costs_no_result_and_doubles_none(
     stack: RunningStack, name: str
 ) -> None:
-    async with _faulty(stack, PLACES, **FAULTS[name]()) as github:
+    fault = FAULTS[name]()
+    places = REST if fault.get("status") == 403 else PLACES
+    async with _faulty(stack, places, **fault) as github:
         number = await stack.ask(f"GitHub: {name}", QUICK)
         await _one_each(stack, [number])
         met = {f["path"] for f in await github.admin("GET", "/faults") if f["hits"]}
 
-    assert met >= {"/comments", "/pulls", "/collaborators", r"\.git/"}
+    assert met >= {*places} - {"/access_tokens"}  # the vault may have one left
 
 
 async def test_github_that_answers_too_late_has_done_it_and_it_is_not_done_again(
