@@ -153,7 +153,10 @@ class Run:
 
     @asynccontextmanager
     async def _looking(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._send_again())]
+        tasks = [
+            asyncio.create_task(work())
+            for work in (self._watch, self._send_again, self._look_how_far)
+        ]
         try:
             yield
         finally:
@@ -167,6 +170,12 @@ class Run:
         while True:
             self._crew.note_sessions()
             await asyncio.sleep(0.2)
+
+    async def _look_how_far(self) -> None:
+        while self.progress.phase == "chaos":
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await self._is_settled()
 
     async def _send_again(self) -> None:
         """What was not taken, and some of what was: people press that button as well."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,15 +32,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         yield stack
 
 
-async def test_everything_that_is_stored_has_three_copies(cluster: RunningStack) -> None:
-    async with cluster.nats() as client:
+async def _copies(stack: RunningStack) -> list[int | None]:
+    """Of each stream, those of the buckets among them."""
+    async with stack.nats() as client:
         found = await client.jetstream(timeout=10).streams_info()
+    return [stream.config.num_replicas for stream in found]
 
-    assert len(found) == len(flow.STREAMS) + len(flow.BUCKETS)
-    assert {stream.config.name: stream.config.num_replicas for stream in found} == {
-        stream.config.name: 3 for stream in found
-    }
-    assert all(stream.cluster and len(stream.cluster.replicas or []) == 2 for stream in found)
+
+async def test_everything_that_is_stored_has_three_copies(cluster: RunningStack) -> None:
+    assert await _copies(cluster) == [3] * (len(flow.STREAMS) + len(flow.BUCKETS))
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -63,3 +66,19 @@ async def test_server_that_is_killed_and_comes_back_costs_no_job(
 def test_each_server_keeps_its_own_copy(cluster: RunningStack) -> None:
     root = Path(cluster.folder.root)
     assert all(any((root / f"nats-{server}").rglob("*.blk")) for server in SERVERS)
+
+
+async def test_topology_changes_the_number_of_copies_of_what_is_there(
+    cluster: RunningStack,
+) -> None:
+    for copies in (1, 3):
+        _topology(cluster, PATCHWRIGHT_NATS_REPLICAS=str(copies))
+        assert set(await _copies(cluster)) == {copies}
+    number = await cluster.ask("Once more", SLOW)
+    assert (await cluster.settled(number, timeout=90))["result"] == "pull_request"
+
+
+def _topology(stack: RunningStack, **environment: str) -> None:
+    home = {"PATCHWRIGHT_HOME": str(stack.folder.root), "PATH": os.environ["PATH"]}
+    command = (str(Path(sys.executable).parent / "patchwright"), "topology")
+    subprocess.run(command, env=home | environment, check=True, timeout=60, capture_output=True)
