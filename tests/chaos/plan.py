@@ -17,14 +17,18 @@ How = Literal["kill", "pause"]
 SERVICES = ("ingest", "triage", "vault", "runner", "runner-2", "publisher", "publisher-2")
 SERVERS: dict[str, tuple[str, ...]] = {"1": ("nats",), "3": ("nats-1", "nats-2", "nats-3")}
 """Of NATS, by their number."""
-GAP = 2.5
-"""Seconds between two strikes, on average: with fewer nothing is under way any more to be struck,
-because services take some seconds to be back."""
+GAP = 1.5
+"""Seconds between two strikes, on average, before those are left out that come too soon."""
+REST = 10.0
+"""Seconds that a target is left alone after a strike: services take some of them to be back, and
+where all are only starting nothing is under way to be struck."""
 NATS_SHARE = 0.12
 """Of the strikes. Streams without their leader rest for some 5 to 10 s until there is another, so
 more of them would only show that nothing happens."""
+DOUBLED = ("runner", "publisher")
+"""Of which there are two, so that one can take over."""
 LONG_PAUSE = (16.0, 22.0)
-"""Seconds: longer than any consumer's `ack_wait`, so that somebody else takes over."""
+"""Seconds, for those: longer than any consumer's `ack_wait`."""
 SHORT_PAUSE = (0.5, 6.0)
 HOLD = 4.0
 """Seconds at most that the network keeps a webhook, so that later ones overtake it."""
@@ -99,22 +103,28 @@ def make_plan(seed: int, issues: int, seconds: float, nodes: str, *, calm: bool 
     chance = random.Random(f"{seed}:issues")
     times = sorted(chance.uniform(0, seconds * (1 - QUIET)) for _ in range(issues))
     requests = tuple(_request(chance, n, round(at, 3)) for n, at in enumerate(times, 1))
-    return Plan(seed, seconds, strikes, lapses, requests)
+    return Plan(seed, float(seconds), strikes, lapses, requests)
 
 
 def _strikes(chance: random.Random, seconds: float, servers: Sequence[str]) -> list[Strike]:
     made: list[Strike] = []
+    back: dict[str, float] = {}
     at = chance.expovariate(1 / GAP)
     while at < seconds:
         target = chance.choice(servers if chance.random() < NATS_SHARE else SERVICES)
-        if chance.random() < 0.6:
-            made.append(Strike(round(at, 3), target, "kill"))
-        else:
-            bounds = LONG_PAUSE if chance.random() < 0.2 else SHORT_PAUSE
-            length = min(chance.uniform(*bounds), seconds - at)
-            made.append(Strike(round(at, 3), target, "pause", round(length, 3)))
+        if back.get(target, 0.0) <= at:
+            made.append(_strike(chance, round(at, 3), target, seconds))
+            back[target] = at + made[-1].seconds + REST
         at += chance.expovariate(1 / GAP)
     return made
+
+
+def _strike(chance: random.Random, at: float, target: str, end: float) -> Strike:
+    if chance.random() < 0.6:
+        return Strike(at, target, "kill")
+    long = target.startswith(DOUBLED) and chance.random() < 0.4
+    length = chance.uniform(*(LONG_PAUSE if long else SHORT_PAUSE))
+    return Strike(at, target, "pause", round(min(length, end - at), 3))
 
 
 def _request(chance: random.Random, number: int, at: float) -> Request:

@@ -16,7 +16,8 @@ from .crew import crew
 from .plan import SERVERS, SERVICES, make_plan
 from .run import Run
 
-ISSUES, SECONDS, SEED = 60, 40.0, 20261128
+ISSUES, SECONDS, SEED = 60, 40.0, 11
+# This seed strikes each service once at least.
 PATIENCE = 300.0
 
 
