@@ -28,7 +28,7 @@ PATIENCE = 240.0
 PATIENCE_EACH = 3.0
 SECONDS_EACH = 0.8
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)

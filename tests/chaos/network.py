@@ -31,7 +31,8 @@ class Network:
     def __init__(self, ingest: str, passages: Mapping[str, Passage]) -> None:
         self._ingest = ingest
         self._passages = passages
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=fresh)
         self.guids: dict[str, str] = {}
         """Of the webhooks that were disturbed, by title."""
         self.doubled = self.held = self.lost = 0

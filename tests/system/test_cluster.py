@@ -71,8 +71,8 @@ def test_each_server_keeps_its_own_copy(cluster: RunningStack) -> None:
 async def test_topology_changes_the_number_of_copies_of_what_is_there(
     cluster: RunningStack,
 ) -> None:
-    for copies in (1, 3):
-        _topology(cluster, PATCHWRIGHT_NATS_REPLICAS=str(copies))
+    for given, copies in (("1", 1), ("3", 3), ("0", 3)):
+        _topology(cluster, PATCHWRIGHT_NATS_REPLICAS=given)
         assert set(await _copies(cluster)) == {copies}
     number = await cluster.ask("Once more", SLOW)
     assert (await cluster.settled(number, timeout=90))["result"] == "pull_request"

@@ -71,11 +71,11 @@ def _limited(seconds: float) -> dict[str, Any]:
 REST = PLACES[:-1]
 """Over git, a 403 is no limit but a refusal."""
 FAULTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "500": lambda: {"status": 500, "times": 2},
-    "502": lambda: {"status": 502, "body": PAGE, "times": 2},
-    "connection cut": lambda: {"drop": True, "times": 2},
-    "done, answer lost": lambda: {"after": True, "drop": True, "times": 2},
-    "done, answer broken off": lambda: {"truncate": True, "times": 2},
+    "500": lambda: {"status": 500},
+    "502": lambda: {"status": 502, "body": PAGE},
+    "connection cut": lambda: {"drop": True},
+    "done, answer lost": lambda: {"after": True, "drop": True},
+    "done, answer broken off": lambda: {"truncate": True},
     "primary rate limit": lambda: _limited(2),
     "secondary rate limit": lambda: {
         "status": 403, "headers": {"retry-after": "1"}, "body": SECONDARY,

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 
-async def ensure(js: JetStreamContext, *, replicas: int = 1) -> list[str]:
-    """Create or update everything; returns a line for each thing done."""
+async def ensure(js: JetStreamContext, *, replicas: int = 0) -> list[str]:
+    """Create or update everything; returns a line for each thing done.
+
+    `replicas` are the copies that a cluster keeps; 0: as many as there are, one at first.
+    """
+    replicas = replicas or await _copies(js)
     done = [await _ensure_stream(js, stream, replicas) for stream in flow.STREAMS]
     done += [await _ensure_bucket(js, bucket, replicas) for bucket in flow.BUCKETS]
     for consumer in flow.consumers():
@@ -39,6 +43,14 @@ async def check(js: JetStreamContext, service: str) -> None:
             raise Retry(f"consumer {consumer.name} is missing: run `just topology`") from error
         if _rules(found) != _rules(_consumer_config(consumer)):
             raise Retry(f"consumer {consumer.name} differs from flow.py: run `just topology`")
+
+
+async def _copies(js: JetStreamContext) -> int:
+    """Somebody who forgets the number must not undo what a cluster was made for."""
+    try:
+        return (await js.stream_info(flow.PW_EVENTS.name)).config.num_replicas or 1
+    except NotFoundError:
+        return 1
 
 
 async def _ensure_stream(js: JetStreamContext, stream: flow.Stream, replicas: int) -> str:

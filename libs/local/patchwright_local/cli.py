@@ -227,7 +227,7 @@ def topology(
             envvar="PATCHWRIGHT_NATS_REPLICAS",
             min=0,
             max=5,
-            help="Copies of all that is stored; 0: as many as the local stack has servers.",
+            help="Copies of all that is stored; 0: as before, one at first.",
         ),
     ] = 0,
 ) -> None:
@@ -235,8 +235,7 @@ def topology(
 
     async def make() -> None:
         url, key = (nats_url, nkey_file) if nats_url else _nats()
-        copies = replicas or (1 if nats_url else url.count(",") + 1)
-        for line in await make_topology(url, key, replicas=copies):
+        for line in await make_topology(url, key, replicas=replicas):
             typer.echo(line)
 
     _run(make)

@@ -263,7 +263,7 @@ class LocalStack:
 _READY = '"text": "ready'
 
 
-async def make_topology(nats_url: str, nkey_file: Path | None, *, replicas: int = 1) -> list[str]:
+async def make_topology(nats_url: str, nkey_file: Path | None, *, replicas: int = 0) -> list[str]:
     """Make the brokers match `flow.py`; returns a line for each thing.
 
     A cluster that has just started takes a moment to find its leaders.

@@ -26,7 +26,10 @@ class Missed:
     def __init__(self, api_url: str, demo: Path) -> None:
         made = json.loads(demo.read_text())
         self._app_id, self._key = str(made["app_id"]), str(made["private_key"])
-        self._http = httpx.AsyncClient(base_url=api_url, timeout=TIMEOUT, trust_env=False)
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(
+            base_url=api_url, timeout=TIMEOUT, trust_env=False, limits=fresh
+        )
         self._asked: dict[str, float] = {}
         self.count = 0
         """How many were sent again."""
