@@ -26,7 +26,7 @@ def crew(tmp_path: Path) -> Crew:
 
 def test_process_whose_service_is_gone_is_found(crew: Crew) -> None:
     started = subprocess.run(
-        ["sh", "-c", "sleep 60 > /dev/null & echo $$ $!"],
+        ["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $$ $!"],
         capture_output=True, text=True, check=True, start_new_session=True,
     )  # fmt: skip
     session, orphan = map(int, started.stdout.split())
