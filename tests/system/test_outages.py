@@ -150,6 +150,7 @@ async def test_model_that_is_overloaded_for_a_while_costs_no_result(stack: Runni
     await _one_each(stack, [number])
 
 
+@pytest.mark.timeout(300)
 async def test_rolling_restart_under_load_loses_no_request_and_doubles_no_result(
     stack: RunningStack,
 ) -> None:
