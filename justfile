@@ -83,6 +83,11 @@ test *args:
 bench part *args:
     @shift && {{ bin }}/python -m tests.bench.{{ part }} "$@"
 
+# Kill and pause everything while issues come in, then count results (--issues, --seed, --seconds)
+[no-exit-message]
+chaos *args:
+    @{{ bin }}/python -m tests.chaos.main "$@"
+
 # Check style, types and the borders between packages
 check:
     {{ bin }}/ruff format --check .

@@ -23,13 +23,15 @@ NO_ROOM = 10047
 
 
 async def ensure(
-    js: JetStreamContext, *, replicas: int = 1, gigabytes: float | None = None
+    js: JetStreamContext, *, replicas: int = 0, gigabytes: float | None = None
 ) -> list[str]:
     """Create or update everything; returns a line for each thing done.
 
+    `replicas` are the copies that a cluster keeps; 0: as many as there are, one at first.
     `gigabytes` (10**9 bytes) is what all stores together may take up; None: what the map
     says. Raises `Permanent` where the server has less.
     """
+    replicas = replicas or await _copies(js)
     wanted = gigabytes or flow.STORE_BYTES / 1e9
     part = wanted * 1e9 / flow.STORE_BYTES
     try:
@@ -60,6 +62,14 @@ async def check(js: JetStreamContext, service: str) -> None:
             raise Retry(f"consumer {consumer.name} is missing: run `just topology`") from error
         if _rules(found) != _rules(_consumer_config(consumer)):
             raise Retry(f"consumer {consumer.name} differs from flow.py: run `just topology`")
+
+
+async def _copies(js: JetStreamContext) -> int:
+    """Somebody who forgets the number must not undo what a cluster was made for."""
+    try:
+        return (await js.stream_info(flow.PW_EVENTS.name)).config.num_replicas or 1
+    except NotFoundError:
+        return 1
 
 
 async def _ensure_stream(
@@ -99,7 +109,7 @@ async def _ensure_bucket(
     except (BucketNotFoundError, NotFoundError):
         await _make_bucket(js, bucket, replicas, room)
         made = True
-    await _put_right(js, bucket, room)
+    await _adjust(js, bucket, replicas, room)
     return f"bucket {bucket.name} {'made' if made else 'is there'}"
 
 
@@ -123,14 +133,14 @@ async def _make_bucket(js: JetStreamContext, bucket: flow.Bucket, replicas: int,
         await js.create_object_store(name, config=objects)
 
 
-async def _put_right(js: JetStreamContext, bucket: flow.Bucket, room: int) -> None:
-    """What nats-py or an earlier version of the map made otherwise.
+async def _adjust(js: JetStreamContext, bucket: flow.Bucket, replicas: int, room: int) -> None:
+    """What nats-py does not let one choose, or made for another map or size of cluster.
 
-    A message with `Nats-Rollup: all` takes every other key away, whoever may write one.
-    nats-py always allows them, for `purge`, which nobody needs here.
+    In a key-value bucket a message with `Nats-Rollup: all` takes every other key away, whoever
+    may write one. nats-py always allows them, for `purge`, which nobody needs here.
     """
     config = (await js.stream_info(bucket.stream)).config
-    wanted = config.evolve(max_bytes=room)
+    wanted = config.evolve(max_bytes=room, num_replicas=replicas)
     if bucket.kind == "kv":
         wanted = wanted.evolve(allow_rollup_hdrs=False)
     if wanted != config:

@@ -222,7 +222,15 @@ def topology(
     nkey_file: Annotated[
         Path | None, typer.Option(envvar="PATCHWRIGHT_NATS_NKEY_FILE", help="The operator's.")
     ] = None,
-    replicas: Annotated[int, typer.Option(help="Copies of each stream in a cluster.")] = 1,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            envvar="PATCHWRIGHT_NATS_REPLICAS",
+            min=0,
+            max=5,
+            help="Copies of all that is stored; 0: as before, one at first.",
+        ),
+    ] = 0,
     gigabytes: Annotated[
         float | None,
         typer.Option(

@@ -22,10 +22,11 @@ async def connected(
 ) -> AsyncIterator[Client]:
     """Connected, and closed at the end. Raises what nats-py raises.
 
-    `nkey_file` is the seed of `identity`; without one the URL has to say who asks.
+    `nats_url` may name several servers, by commas. `nkey_file` is the seed of `identity`; without
+    one the URL has to say who asks.
     """
     client = await nats.connect(
-        nats_url,
+        [url.strip() for url in nats_url.split(",")],
         nkeys_seed=str(nkey_file) if nkey_file else None,
         inbox_prefix=inbox(identity),
         connect_timeout=CONNECT_TIMEOUT,

@@ -48,6 +48,12 @@ class Ports:
         return cls(**{"otlp": free["traces"], **free})
 
 
+def free_ports(count: int) -> list[int]:
+    """So many more that nobody listens on. Raises `StartError`."""
+    with contextlib.ExitStack() as held:
+        return [_bound(held.enter_context(socket.socket()), "nats", 0) for _ in range(count)]
+
+
 def _bound(probe: socket.socket, name: str, port: int) -> int:
     """Bind to `port`, or to any free one for 0, and return which it was."""
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

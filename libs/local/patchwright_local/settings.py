@@ -20,6 +20,9 @@ class LocalSettings(BaseSettings):
 
     home: Path = Field(default=Path(".patchwright"), description="Data of the local stack.")
     nats_port: int = Field(default=4222, description="0 takes a free one, like all of them.")
+    nats_nodes: Literal["1", "3"] = Field(
+        default="1", description="Servers of NATS here, and copies of what they store."
+    )
     ingest_port: int = Field(default=8080, description="Where webhooks arrive.")
     github_port: int = Field(default=8081, description="The GitHub stand-in.")
     model_port: int = Field(default=8082, description="The scripted model.")

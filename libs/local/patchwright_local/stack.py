@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats.errors
 import psutil
 
 from patchwright_common import topology
@@ -18,7 +21,8 @@ from patchwright_common.requests import OPERATOR
 from patchwright_local import relay, state
 from patchwright_local.connection import connected
 from patchwright_local.demo_app import demo_app
-from patchwright_local.identities import CONFIGURATION, Identities
+from patchwright_local.identities import Identities
+from patchwright_local.nats_nodes import Nodes
 from patchwright_local.ports import HOST, Ports
 from patchwright_local.private import is_secret, write_private
 from patchwright_local.processes import Process, Show, StartError, Supervisor
@@ -26,6 +30,8 @@ from patchwright_local.settings import LocalSettings
 from patchwright_runner.sandbox.protocol import Backend
 from patchwright_runner.settings import RunnerSettings, pick_backend
 
+CLUSTER_TIMEOUT = 30.0
+"""Seconds for the servers of a cluster to find each other."""
 JAEGER_IMAGE = "jaegertracing/jaeger:2.11.0"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _PASSED_PREFIXES = ("DOCKER_", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy", "ANTHROPIC_BASE")
@@ -66,14 +72,15 @@ class LocalStack:
         self._identities = Identities(folder.root / "identities")
         self.supervisor = Supervisor(show, folder.logs)
         self.ports = Ports.of(settings, jaeger=options.jaeger)
+        self.nats = Nodes(self.ports.nats, int(settings.nats_nodes))
         missing = settings.missing()
         if missing and self._real_github:
             raise StartError(f"A part of a GitHub App is set, so set too: {', '.join(missing)}")
 
     @property
     def nats_url(self) -> str:
-        """Where NATS listens."""
-        return f"nats://{HOST}:{self.ports.nats}"
+        """Where NATS listens; several servers by commas."""
+        return self.nats.url
 
     @property
     def trace_url(self) -> str:
@@ -94,9 +101,9 @@ class LocalStack:
         """Start everything in order and say where it is. Raises `StartError`."""
         sandbox = (await self._backend()).name
         self._identities.make()
-        await self.supervisor.start(self._nats())
+        await self.supervisor.start_together(self._nats())
         seed, room = self._identities.seed(OPERATOR), self._settings.store_gigabytes
-        await make_topology(self.nats_url, seed, gigabytes=room)
+        await make_topology(self.nats_url, seed, replicas=self.nats.copies, gigabytes=room)
         tracing = self._jaeger() if self._options.jaeger else self._traces()
         await self.supervisor.start_together([tracing, *self._standins()])
         vault = await self._vault()
@@ -126,17 +133,10 @@ class LocalStack:
 
     # --- the processes -----------------------------------------------------------------
 
-    def _nats(self) -> Process:
+    def _nats(self) -> list[Process]:
         # A store for each GitHub: the demo's secrets would replace a real App's in the vault.
         folder = self._folder.sub("nats-real" if self._real_github else "nats")
-        command = (
-            _script("nats-server"),
-            *("--config", str(CONFIGURATION)),
-            *("--addr", HOST, "--port", str(self.ports.nats)),
-        )
-        environment = self._plain() | self._identities.public()
-        environment["PATCHWRIGHT_NATS_STORE"] = str(folder)
-        return Process("nats", command, environment, ready="Server is ready")
+        return self.nats.processes(folder, self._plain() | self._identities.public())
 
     def _traces(self) -> Process:
         command = (
@@ -264,12 +264,22 @@ _READY = '"text": "ready'
 
 
 async def make_topology(
-    nats_url: str, nkey_file: Path | None, *, replicas: int = 1, gigabytes: float | None = None
+    nats_url: str, nkey_file: Path | None, *, replicas: int = 0, gigabytes: float | None = None
 ) -> list[str]:
-    """Make the brokers match `flow.py`; returns a line for each thing."""
-    async with connected(nats_url, nkey_file, attempts=3) as client:
-        js = client.jetstream(timeout=10)
-        return await topology.ensure(js, replicas=replicas, gigabytes=gigabytes)
+    """Make the brokers match `flow.py`; returns a line for each thing.
+
+    A cluster that has just started takes a moment to find its leaders.
+    """
+    deadline = time.monotonic() + (CLUSTER_TIMEOUT if replicas > 1 else 0)
+    while True:
+        try:
+            async with connected(nats_url, nkey_file, attempts=3) as client:
+                js = client.jetstream(timeout=10)
+                return await topology.ensure(js, replicas=replicas, gigabytes=gigabytes)
+        except (nats.errors.Error, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import ChangeProduced, JobRequested
 from patchwright_git.command import GitFailed, git
 from patchwright_git.remote import explained, last_line
+from patchwright_git.scratch import scratch
 from patchwright_publisher.text import one_line
 
 PROTECTED = (
@@ -120,8 +120,7 @@ async def verified(
     """Unpack and check the bundle. Raises `Permanent` when it may not be pushed."""
     if len(bundle) > BUNDLE_BYTES:
         raise Permanent(f"The change is larger than {BUNDLE_BYTES // 2**20} MiB.")
-    with tempfile.TemporaryDirectory(prefix="patchwright-publisher-") as folder:
-        repository = Path(folder)
+    with scratch("publish") as repository:
         with telemetry.span("verify change"):
             await _fetch_base(repository, job, token)
             try:

@@ -13,6 +13,7 @@ from patchwright_common.credentials import Vault
 from patchwright_common.events import JobRequested
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, ServiceSettings, connected, run
+from patchwright_git import scratch
 from patchwright_github.address import origin
 from patchwright_github.session import Session, client
 from patchwright_publisher.github import OpenSession
@@ -79,15 +80,16 @@ async def _publish(
     handlers = Handlers(
         service.bus, claims, results, texts, progress_interval=settings.progress_interval
     )
-    await service.consume(
-        PullLoop(service.bus, flow.PUBLISHER_JOB_REQUESTED, handlers.on_requested),
-        PullLoop(service.bus, flow.PUBLISHER_JOB_STARTED, handlers.on_started),
-        PullLoop(service.bus, flow.PUBLISHER_JOB_PROGRESSED, handlers.on_progressed),
-        PullLoop(service.bus, flow.PUBLISHER_CHANGE_PRODUCED, handlers.on_change),
-        PullLoop(service.bus, flow.PUBLISHER_ANSWER_PRODUCED, handlers.on_answer),
-        PullLoop(service.bus, flow.PUBLISHER_JOB_FAILED, handlers.on_failed),
-        PullLoop(service.bus, flow.PUBLISHER_JOB_CANCELLED, handlers.on_cancelled),
-    )
+    async with scratch.swept():
+        await service.consume(
+            PullLoop(service.bus, flow.PUBLISHER_JOB_REQUESTED, handlers.on_requested),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_STARTED, handlers.on_started),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_PROGRESSED, handlers.on_progressed),
+            PullLoop(service.bus, flow.PUBLISHER_CHANGE_PRODUCED, handlers.on_change),
+            PullLoop(service.bus, flow.PUBLISHER_ANSWER_PRODUCED, handlers.on_answer),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_FAILED, handlers.on_failed),
+            PullLoop(service.bus, flow.PUBLISHER_JOB_CANCELLED, handlers.on_cancelled),
+        )
 
 
 def main() -> None:

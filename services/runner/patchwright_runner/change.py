@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from patchwright_git.command import git
+from patchwright_git.scratch import scratch
 from patchwright_runner.sandbox.protocol import Entry
-from patchwright_runner.scratch import scratch
 
 _SECONDS = 120.0
 BRANCH = "refs/heads/patchwright"

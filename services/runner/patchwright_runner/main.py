@@ -14,8 +14,8 @@ from patchwright_common.errors import Permanent
 from patchwright_common.flow import RUNNER_JOB_READIED
 from patchwright_common.pull import PullLoop
 from patchwright_common.service import Service, connected, run
+from patchwright_git import scratch
 from patchwright_github.address import origin
-from patchwright_runner import scratch
 from patchwright_runner.agent.protocol import Budget
 from patchwright_runner.agents import Choice, OperatorsAgents
 from patchwright_runner.change import Author
@@ -85,9 +85,8 @@ async def serve() -> None:
     settings = RunnerSettings()
     backend = await pick_backend(settings, os.environ)
     async with connected("runner", settings) as service:
-        boxes, folders = await backend.sweep(), scratch.sweep()
-        if boxes or folders:
-            log.info("removed what an earlier crash left: %d boxes, %d folders", boxes, folders)
+        if boxes := await backend.sweep():
+            log.info("removed what an earlier crash left: %d boxes", boxes)
         vault = Vault(service.bus, "runner")
         given = App(settings.app_slug, settings.github_api_url)
         async with known_app(service.bus, vault, given) as app:
@@ -129,6 +128,7 @@ async def _work(
     async with (
         aclosing(pool),
         Upkeep(mirrors).beside(),
+        scratch.swept(),
         Sweeper(service.bus, workshop.claims).beside(),
     ):
         await service.consume(

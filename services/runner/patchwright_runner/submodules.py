@@ -20,11 +20,11 @@ from urllib.parse import urljoin, urlsplit
 from patchwright_common.errors import Permanent
 from patchwright_git.command import GitFailed, git
 from patchwright_git.remote import TokenRefusedError
+from patchwright_git.scratch import scratch
 from patchwright_github.address import lies_on
 from patchwright_runner.mirror import Mirror
 from patchwright_runner.sandbox.entries import check_path
 from patchwright_runner.sandbox.protocol import ToolError
-from patchwright_runner.scratch import scratch
 
 MOST = 100
 """Submodules of one repository; those of submodules are left out."""

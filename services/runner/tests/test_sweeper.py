@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from patchwright_common.bus import TIMEOUT, Bus
-from patchwright_common.claims import Cancel, Claims, Outcome
+from patchwright_common.claims import Cancel, Claim, Claims, Outcome
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -133,6 +133,19 @@ async def _free_runner(bus: Bus) -> AsyncIterator[None]:
         await asyncio.sleep(0.01)
     yield
     waiting.cancel()
+
+
+async def test_clock_that_is_behind_takes_no_job_from_whoever_works_on_it(
+    bus: Bus, claims: Claims
+) -> None:
+    """Heartbeats are told by the runner's clock and read by the sweeper's."""
+    await _readied(bus, JOB, acknowledge=False)
+    claim = await claims.take(JOB, "works")
+    late = claim.model_copy(update={"beaten_at": claim.beaten_at - timedelta(minutes=2)})
+    await claims.change(f"claim.{JOB}", Claim, lambda _: late)
+
+    assert await Sweeper(bus, claims).sweep() == []
+    assert await _times_readied(bus) == 1
 
 
 async def test_two_sweepers_make_a_job_ready_once(

@@ -56,7 +56,9 @@ class StandinGitHub:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
         self.api_url = f"{self.base_url}/api/v3"
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        # A connection for each request: one that is kept may be closed by the server as it is used.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=fresh)
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,6 +202,7 @@ class StandinGitHub:
         delay: float = 0.0,
         drop: bool = False,
         after: bool = False,
+        truncate: bool = False,
         echo: bool = False,
     ) -> int:
         """Disturb the next requests that match; see `faults.Fault` for what the fields do."""
@@ -210,6 +213,7 @@ class StandinGitHub:
             "delay": delay,
             "drop": drop,
             "after": after,
+            "truncate": truncate,
             "echo": echo,
         } | _given(status=status, headers=headers, body=body)
         return int((await self.admin("POST", "/faults", wanted))["id"])

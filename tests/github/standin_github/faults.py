@@ -13,8 +13,9 @@ class Fault:
 
     `delay` (seconds) comes first. Then: with a `status` that answer is given, with `drop` the
     connection is cut, with neither the request goes its way. `after` handles the request before
-    all that: what it wrote stays written, only the answer is lost, or late. With `echo` the answer
-    repeats the request's Authorization header, as the page of a careless proxy may.
+    all that: what it wrote stays written, only the answer is lost, or late. With `truncate` its own
+    answer breaks off in the middle. With `echo` the answer repeats the request's Authorization
+    header, as the page of a careless proxy may.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Fault:
     delay: float = 0.0
     drop: bool = False
     after: bool = False
+    truncate: bool = False
     echo: bool = False
     hits: int = 0
 

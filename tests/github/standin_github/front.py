@@ -65,11 +65,15 @@ class Front:
             return
         record.fault = fault.id
         answer: list[Message] = []
-        if fault.after:
+        if fault.after or fault.truncate:
             await self._forward(scope, receive, _collect(record, answer))
         await asyncio.sleep(fault.delay)
-        record.answer_lost = fault.after and (fault.drop or fault.status is not None)
-        if fault.drop:
+        record.answer_lost = fault.truncate or (
+            fault.after and (fault.drop or fault.status is not None)
+        )
+        if fault.truncate:
+            await _break_off(answer, receive, send)
+        elif fault.drop:
             _cut(receive)
         elif fault.status is not None:
             await _answer(fault, scope)(scope, receive, send if fault.after else recording_send)
@@ -112,10 +116,25 @@ def _echoed(scope: Scope) -> str:
     return f"{said} {base64.b64decode(value).decode()}" if scheme == "Basic" else said
 
 
+async def _break_off(answer: list[Message], receive: Receive, send: Send) -> None:
+    """Its headers as they are, the first half of its body, and the end of the connection."""
+    start, *parts = answer
+    body = b"".join(part.get("body", b"") for part in parts)
+    await send(start)
+    await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+    _transport(receive).close()
+    await asyncio.sleep(0)
+
+
 def _cut(receive: Receive) -> None:
-    """Reset the connection. ASGI has no word for it: uvicorn's cycle holds the transport."""
+    """Reset the connection."""
+    _transport(receive).abort()
+
+
+def _transport(receive: Receive) -> asyncio.Transport:
+    """ASGI has no word for it: uvicorn's cycle holds it."""
     cycle = getattr(receive, "__self__", None)
     transport: asyncio.Transport | None = getattr(cycle, "transport", None)
     if transport is None:
         raise RuntimeError("the server does not let its connection be cut")
-    transport.abort()
+    return transport

@@ -43,6 +43,18 @@ async def test_answer_repeats_the_credential_when_asked_to(scene: Scene) -> None
     assert f"Bearer {token}" in caught.value.response.json()["message"]
 
 
+async def test_answer_breaks_off_in_the_middle_of_its_body(scene: Scene) -> None:
+    await scene.github.fault("POST", "/comments$", truncate=True)
+    token = await scene.token()
+    await scene.github.open_issue(scene.name, "x", token=scene.person.token)
+
+    with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
+        await scene.github.comment(scene.name, 1, "written", token=token)
+
+    [comment] = await scene.github.comments(scene.name, 1)
+    assert comment["body"] == "written"
+
+
 async def test_every_credential_of_the_app_is_remembered(scene: Scene) -> None:
     tokens = {await scene.token(), await scene.token()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from harness.missed import Missed
 from patchwright_common.errors import Permanent
 from patchwright_common.requests import OPERATOR
 from patchwright_ingest.trigger import LABEL
@@ -144,8 +146,35 @@ class RunningStack:
         async with self.github() as github:
             await github.api("POST", f"/app/hook/deliveries/{delivery_id}/attempts", token=token)
 
+    @asynccontextmanager
+    async def missed(self) -> AsyncIterator[Missed]:
+        """The deliveries that ingest did not take."""
+        missed = Missed(f"{self.at.github_url}/api/v3", self.folder.root / "demo.json")
+        try:
+            yield missed
+        finally:
+            await missed.aclose()
+
+    @asynccontextmanager
+    async def nothing_missed(self, pause: float = 1.0) -> AsyncIterator[None]:
+        """Meanwhile somebody looks after what ingest does not take."""
+
+        async def look() -> None:
+            async with self.missed() as missed:
+                while True:
+                    await missed.again()
+                    await asyncio.sleep(pause)
+
+        looking = asyncio.create_task(look())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
     def processes(self) -> dict[str, psutil.Process]:
-        """The supervisor's children by service name."""
+        """The supervisor's children by service name; a server of a NATS cluster by its own."""
         found = {}
         for child in psutil.Process(self.at.pid).children():
             try:
@@ -155,12 +184,31 @@ class RunningStack:
             for part in command[:2]:
                 name = Path(part).name
                 if name.startswith(("patchwright-", "nats-server", "standin-")):
+                    if "--name" in command:
+                        name = command[command.index("--name") + 1]
                     found[name.removeprefix("patchwright-")] = child
         return found
 
     def kill(self, service: str) -> None:
         """SIGKILL; the supervisor starts it again."""
         os.kill(self.processes()[service].pid, signal.SIGKILL)
+
+    @asynccontextmanager
+    async def down(self, service: str) -> AsyncIterator[None]:
+        """Meanwhile it is not there: the one that is started again is held before it serves.
+
+        NATS is up so fast that it may be held a moment later: silent then, and not gone.
+        """
+        killed = self.processes()[service]
+        killed.kill()
+        async with asyncio.timeout(15):
+            while (held := self.processes().get(service)) in (None, killed):
+                await asyncio.sleep(0.005)
+        held.suspend()
+        try:
+            yield
+        finally:
+            held.resume()
 
     async def ready(self, *, timeout: float = 30.0) -> None:
         """Return when webhooks are taken in."""

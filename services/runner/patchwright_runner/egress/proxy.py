@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from patchwright_git.scratch import scratch
 from patchwright_runner.egress.allowlist import Allowlist, Pattern
 from patchwright_runner.egress.connection import Connection, Rules
 from patchwright_runner.egress.dialing import BUFFER, Dialer, Resolver, SystemResolver
 from patchwright_runner.egress.ledger import Ledger
 from patchwright_runner.egress.refusal import Refusal, answer
 from patchwright_runner.egress.reports import Purpose
-from patchwright_runner.scratch import scratch
 
 log = logging.getLogger(__name__)
 

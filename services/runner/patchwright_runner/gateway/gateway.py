@@ -11,6 +11,7 @@ from pathlib import Path
 from opentelemetry import context
 
 from patchwright_common.errors import Permanent, Retry
+from patchwright_git.scratch import scratch
 from patchwright_runner.agent.protocol import Usage
 from patchwright_runner.gateway.app import Endpoints
 from patchwright_runner.gateway.conversation import Conversation
@@ -20,7 +21,6 @@ from patchwright_runner.gateway.relay import Relay
 from patchwright_runner.gateway.remarks import Remarks
 from patchwright_runner.gateway.settings import Exchange, GatewaySettings
 from patchwright_runner.gateway.upstream import Upstream
-from patchwright_runner.scratch import scratch
 
 log = logging.getLogger(__name__)
 

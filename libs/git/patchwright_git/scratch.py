@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 _PREFIX = "patchwright-run-"
-_FRESH_SECONDS = 60.0
+_FRESH_SECONDS = 10.0
 """One that is younger may be about to be locked."""
+PAUSE = 15.0
+"""Seconds between two sweeps."""
 _SOCKET_FOLDER_BYTES = 90
 """A UNIX socket's path has 107 bytes at most."""
 _SHORT = "/tmp"  # noqa: S108 - private folders are made in it
@@ -37,8 +41,31 @@ def scratch(what: str) -> Iterator[Path]:
                 os.close(folder)
 
 
+@asynccontextmanager
+async def swept(*, pause: float = PAUSE) -> AsyncIterator[None]:
+    """Sweep at once and then now and then, for as long as the context lasts.
+
+    Once is not enough: what a process left that was killed a moment ago is too fresh when the
+    next one starts.
+    """
+
+    async def keep_sweeping() -> None:
+        while True:
+            if removed := await asyncio.to_thread(sweep):
+                log.info("removed what an earlier crash left: %d folders", removed)
+            await asyncio.sleep(pause)
+
+    sweeping = asyncio.create_task(keep_sweeping())
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeping
+
+
 def sweep() -> int:
-    """Remove what runners left that were killed; how many folders."""
+    """Remove what processes left that were killed; how many folders."""
     removed = 0
     for place in {tempfile.gettempdir(), _SHORT}:
         for left in Path(place).glob(f"{_PREFIX}*"):

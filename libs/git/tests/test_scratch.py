@@ -1,7 +1,8 @@
-"""What a killed runner left in the temporary folder is removed, and nothing else."""
+"""What a killed process left in the temporary folder is removed, and nothing else."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from patchwright_runner import scratch
+from patchwright_git import scratch
 
 MAKE = (
-    "import sys; from patchwright_runner.scratch import scratch\n"
+    "import sys; from patchwright_git.scratch import scratch\n"
     "with scratch('model') as folder:\n"
     "    (folder / 'secret').write_text('x'); print(folder, flush=True); sys.stdin.read()\n"
 )
@@ -67,3 +68,15 @@ def test_fresh_folders_links_and_others_are_left(place: Path) -> None:
     (place / "patchwright-run-link").symlink_to(place / "other")
     assert scratch.sweep() == 0
     assert (place / "other").exists()
+
+
+async def test_what_is_too_fresh_at_the_start_is_removed_later(place: Path) -> None:
+    left = place / "patchwright-run-left"
+    left.mkdir()
+    async with scratch.swept(pause=0.02):
+        await asyncio.sleep(0.1)
+        assert left.exists()
+        aged(left)
+        async with asyncio.timeout(5):
+            while left.exists():
+                await asyncio.sleep(0.01)
