@@ -1,18 +1,13 @@
-"""JetStream in memory, as far as the services use it: what it stores and whom it gives it to.
-
-Every exchange goes through `Fate`, which can end the process that makes it, before or after
-its effect, let the answer be lost, or hold the process up until somebody wakes it.
-"""
+"""JetStream in memory, as far as the services use it: what it stores and whom it gives it to."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 from nats.js.errors import (
     APIError,
@@ -25,53 +20,7 @@ from patchwright_common import flow
 from patchwright_common.bus import EXPECTED, WRONG_LAST_SEQUENCE, Bus
 from patchwright_common.flow import Bucket, Consumer
 
-T = TypeVar("T")
-
-
-class Killed(BaseException):
-    """The process is gone: nothing that it does any more has an effect."""
-
-
-@dataclass
-class Fate:
-    """What happens to a process at its `at`-th exchange (from 1), and nothing ever after."""
-
-    kind: str = "none"
-    """`none`, `killed before`, `killed after`, `unanswered`, `away` or `paused`."""
-    at: int = 0
-    exchanges: int = 0
-    dead: bool = False
-    asleep: bool = False
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-FATE: ContextVar[Fate] = ContextVar("FATE")
-
-
-async def exchange(effect: Callable[[], T], *, lost: Callable[[], BaseException]) -> T:
-    """Do `effect` as one exchange with the outside; `lost` makes the error of a lost answer."""
-    fate = FATE.get()
-    if fate.dead:
-        raise Killed
-    fate.exchanges += 1
-    due = fate.exchanges == fate.at
-    if due and fate.kind == "paused":
-        fate.asleep = True
-        await fate.wake.wait()
-        fate.asleep = False
-    if due and fate.kind == "killed before":
-        fate.dead = True
-        raise Killed
-    if due and fate.kind == "away":
-        raise lost()
-    result = effect()
-    if due and fate.kind == "killed after":
-        fate.dead = True
-        raise Killed
-    if due and fate.kind == "unanswered":
-        raise lost()
-    return result
-
+from .fate import Loud, exchange
 
 @dataclass
 class Stored:
@@ -92,28 +41,34 @@ class Handed:
     settled: bool = False
 
 
-class Broker:
-    """Streams, consumers, buckets. `client` and `js` stand for nats-py's."""
+class Broker(Loud):
+    """Streams, consumers, buckets: stands for nats-py's client, its `js` and its bucket."""
+
+    max_payload = 2**20
 
     def __init__(self) -> None:
+        self.on_change: Callable[[str, bytes | None, bytes], None] = lambda *_: None
+        """Called before each change of a record: key, before, after."""
+        self.on_store: Callable[[Stored], None] = lambda _: None
+        """Called with each message that a service publishes."""
         self.streams: dict[str, list[Stored]] = {stream.name: [] for stream in flow.STREAMS}
         self.handed: dict[str, list[Handed]] = {c.name: [] for c in flow.consumers()}
         self.records: dict[str, tuple[bytes, int]] = {}
         self._ids: dict[tuple[str, str], int] = {}
         self._revision = 0
-        self.client = SimpleNamespace(
-            max_payload=2**20, request=self._acknowledge, jetstream=lambda **_: self
-        )
 
     def bus(self) -> Bus:
         """A connection of a service's own."""
-        made = Bus(self.client)  # type: ignore[arg-type]
+        made = Bus(self)  # type: ignore[arg-type]
         made.get = _no_object  # type: ignore[method-assign]
         return made
 
+    def jetstream(self, **_: Any) -> Broker:
+        return self
+
     def store(self, subject: str, data: bytes, headers: dict[str, str]) -> tuple[int, bool]:
         """The sequence, and whether it was there already; raises APIError."""
-        [name] = [s.name for s in flow.STREAMS if _matches(s.subjects[0], subject)]
+        name = _stream_of(subject)
         kept = self.streams[name]
         message_id = headers.get("Nats-Msg-Id")
         if message_id and (name, message_id) in self._ids:
@@ -131,6 +86,10 @@ class Broker:
             if stream == name and any(_matches(one, subject) for one in consumer.subjects):
                 self.handed[consumer.name].append(Handed(message))
         return message.seq, False
+
+    def forget_ids(self) -> None:
+        """The duplicate window has passed."""
+        self._ids.clear()
 
     def waiting(self, consumer: Consumer) -> list[Handed]:
         """Not settled yet, oldest first."""
@@ -152,22 +111,26 @@ class Broker:
             in_progress=_nothing,
         )
 
-    async def _acknowledge(self, subject: str, verb: bytes, **_: Any) -> None:
-        """Who acknowledges does it for everybody who was given the message."""
+    async def request(self, subject: str, verb: bytes, **_: Any) -> None:
+        """Acknowledge, for everybody who was given the message."""
 
         def effect() -> None:
             consumer, _, place = subject.rpartition(":")
             if verb in (b"+ACK", b"+TERM"):
                 self.handed[consumer][int(place)].settled = True
 
-        await exchange(effect, lost=TimeoutError)
+        await exchange("acknowledge", effect, lost=TimeoutError)
 
     # --- JetStream, as Bus and Claims call it ------------------------------------------
 
     async def publish(self, subject: str, data: bytes, *, headers: Any, **_: Any) -> Any:
-        seq, duplicate = await exchange(
-            lambda: self.store(subject, data, headers), lost=TimeoutError
-        )
+        def effect() -> tuple[int, bool]:
+            seq, duplicate = self.store(subject, data, headers)
+            if not duplicate:
+                self.on_store(self.streams[_stream_of(subject)][seq - 1])
+            return seq, duplicate
+
+        seq, duplicate = await exchange(f"publish {subject}", effect, lost=TimeoutError)
         return SimpleNamespace(seq=seq, duplicate=duplicate)
 
     async def get_msg(self, stream: str, seq: int, subject: str = "", next: bool = False) -> Stored:  # noqa: A002
@@ -178,7 +141,7 @@ class Broker:
                     return message
             raise NotFoundError
 
-        return await exchange(effect, lost=TimeoutError)
+        return await exchange("read", effect, lost=TimeoutError)
 
     async def get_last_msg(self, stream: str, subject: str) -> Stored:
         def effect() -> Stored:
@@ -187,7 +150,7 @@ class Broker:
                     return message
             raise NotFoundError
 
-        return await exchange(effect, lost=TimeoutError)
+        return await exchange("read", effect, lost=TimeoutError)
 
     async def consumer_info(self, _stream: str, name: str) -> Any:
         def effect() -> Any:
@@ -198,7 +161,7 @@ class Broker:
                 floor = one.message.seq
             return SimpleNamespace(ack_floor=SimpleNamespace(stream_seq=floor))
 
-        return await exchange(effect, lost=TimeoutError)
+        return await exchange("read", effect, lost=TimeoutError)
 
     async def stream_info(self, stream: str, subjects_filter: str) -> Any:
         bucket = stream.removeprefix("KV_")
@@ -208,7 +171,7 @@ class Broker:
             found = {name: n for name, n in names.items() if _matches(subjects_filter, name)}
             return SimpleNamespace(state=SimpleNamespace(subjects=found))
 
-        return await exchange(effect, lost=TimeoutError)
+        return await exchange("read", effect, lost=TimeoutError)
 
     # --- the bucket of claims ----------------------------------------------------------
 
@@ -219,16 +182,18 @@ class Broker:
             value, revision = self.records[key]
             return SimpleNamespace(value=value, revision=revision)
 
-        return await exchange(effect, lost=TimeoutError)
+        return await exchange("read", effect, lost=TimeoutError)
 
     async def update(self, key: str, value: bytes, revision: int) -> None:
         def effect() -> None:
             if self.records.get(key, (b"", 0))[1] != revision:
                 raise KeyWrongLastSequenceError
+            before = self.records[key][0] if key in self.records else None
+            self.on_change(key, before, value)
             self._revision += 1
             self.records[key] = (value, self._revision)
 
-        await exchange(effect, lost=TimeoutError)
+        await exchange(f"update {key}", effect, lost=TimeoutError)
 
 
 async def _nothing() -> None:
@@ -240,9 +205,12 @@ async def _no_object(_bucket: Bucket, _digest: str, *, limit: int) -> bytes:
     return b""
 
 
+def _stream_of(subject: str) -> str:
+    [name] = [s.name for s in flow.STREAMS if _matches(s.subjects[0], subject)]
+    return name
+
+
+@cache
 def _matches(pattern: str, subject: str) -> bool:
     expression = re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+")
     return re.fullmatch(expression, subject) is not None
-
-
-Handle = Callable[[Any], Awaitable[None]]
