@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,10 +107,8 @@ class Attempt:
         progressed = JobProgressed(
             job_id=self._job.job_id, epoch=self._teller.epoch, turn=1, doing="Look.", spent=Spent()
         )
-        try:
+        with suppress(Retry):
             await self._teller.emit(JOB_PROGRESSED, progressed, "turn-1")
-        except Retry:
-            pass
 
 
 def runner(bus: Bus, claims: Claims, agents: Agents) -> Callable[..., Any]:

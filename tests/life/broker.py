@@ -22,6 +22,7 @@ from patchwright_common.flow import Bucket, Consumer
 
 from .fate import Loud, exchange
 
+
 @dataclass
 class Stored:
     """A message of a stream."""

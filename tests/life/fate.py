@@ -19,8 +19,14 @@ class Killed(BaseException):
     """The process is gone: nothing that it does any more has an effect."""
 
 
-class Missing(BaseException):
-    """The services use something that this model does not have; no handler may swallow that."""
+class Broken(BaseException):
+    """A law is broken, or the model lacks something; no handler may swallow that."""
+
+
+def must(holds: bool, law: str) -> None:
+    """Raises `Broken`."""
+    if not holds:
+        raise Broken(law)
 
 
 class Loud:
@@ -29,7 +35,7 @@ class Loud:
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise Missing(f"tests/life: {type(self).__name__} has no `{name}` yet")
+        raise Broken(f"tests/life: {type(self).__name__} has no `{name}` yet")
 
 
 @dataclass
@@ -44,13 +50,13 @@ class Fate:
     """Which of them, from 1."""
     dead: bool = False
     asleep: bool = False
-    _seen: int = 0
+    seen: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def strikes(self, name: str) -> bool:
         """Whether it is now."""
-        self._seen += name.startswith(self.of)
-        return self.kind != "none" and name.startswith(self.of) and self._seen == self.at
+        self.seen += name.startswith(self.of)
+        return self.kind != "none" and name.startswith(self.of) and self.seen == self.at
 
     def die(self) -> Killed:
         self.dead = True
@@ -62,7 +68,7 @@ class Fate:
 
     def wake(self, then: Fate) -> None:
         """Go on, with `then` before it."""
-        self.kind, self.of, self.at, self._seen = then.kind, then.of, then.at, 0
+        self.kind, self.of, self.at, self.seen = then.kind, then.of, then.at, 0
         self.asleep = False
         self._wake.set()
         self._wake = asyncio.Event()
@@ -88,7 +94,7 @@ async def exchange(name: str, effect: Callable[[], T], *, lost: Callable[[], Bas
         raise fate.die()
     if kind == "away":
         raise lost()
-    result = effect()
+    effect()
     if kind == "killed after":
         raise fate.die()
     assert kind == "unanswered", kind

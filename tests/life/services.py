@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from patchwright_common.errors import Overtaken, PatchwrightError, Retry
 from patchwright_common.flow import Consumer
 from patchwright_common.messaging import Deliveries, Delivery
 from patchwright_ingest.mention import Mention
-from patchwright_ingest.triage import Triage
+from patchwright_ingest.triage import REPLAY, Triage
 from patchwright_publisher import results
 from patchwright_publisher.handlers import Handlers
 from patchwright_publisher.pull_request import Texts, Voice
@@ -24,16 +26,19 @@ from patchwright_runner.sweeper import Sweeper
 
 from .agents import Agents, runner
 from .broker import Broker, Handed
-from .fate import FATE, Fate, Killed, Loud, Missing
+from .fate import FATE, Broken, Fate, Killed, Loud
 from .site import GitHubForJob, Site, verified_on
 
 BASE = "a" * 40
+REPOSITORY = 7
 ROUNDS = 1000
 """Messages by which everything that waits must be handled, once there are no more faults."""
 TEXTS = Texts(Voice("patchwright", "patchwright"))
 HOUSEKEEPING = (flow.VAULT_DELIVERY_RECEIVED.name, flow.VAULT_JOB_FINISHED.name)
 """The vault's register and revocation: no part of a job's life."""
 
+Made = tuple[str, str, bytes, str]
+"""A delivery: event, action, body, id."""
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
@@ -63,21 +68,21 @@ class Vault(Loud):
         return SecretStr("token")
 
 
-@dataclass
-class Process:
-    """A handler at work on one message; `holds` is None for the sweeper."""
-
-    fate: Fate
-    task: asyncio.Task[None]
-    holds: Handed | None
-
-
 @dataclass(frozen=True)
 class Waiting:
     """A message that a consumer has not settled."""
 
     consumer: Consumer
     handed: Handed
+
+
+@dataclass
+class Process:
+    """A handler at work on one message; `holds` is None for the sweeper."""
+
+    fate: Fate
+    task: asyncio.Task[None]
+    holds: Waiting | None
 
 
 class World:
@@ -88,15 +93,18 @@ class World:
         self.site = Site()
         self.agents = Agents(wills)
         self.asleep: list[Process] = []
+        self.is_broken = False
+        self.asked: set[str] = set()
+        """Triggers that were accepted."""
         self._consumers = [c for c in flow.consumers() if c.name not in HOUSEKEEPING]
         results.verified = verified_on(self.site)
-        results.GitHub = lambda _open, job, _bot: GitHubForJob(self.site, job)  # type: ignore
+        results.GitHub = lambda _open, job, _bot: GitHubForJob(self.site, job)  # type: ignore[assignment,misc]
 
     # --- what can happen ---------------------------------------------------------------
 
     def waiting(self, *, held: bool = True) -> list[Waiting]:
         """Every message that can be handed out, also those that a sleeping process holds."""
-        asleep = [process.holds for process in self.asleep]
+        asleep = [process.holds.handed for process in self.asleep if process.holds]
         return [
             Waiting(consumer, one)
             for consumer in self._consumers
@@ -109,20 +117,57 @@ class World:
         message = self.broker.hand_out(what.consumer, what.handed)
         deliveries = Deliveries(self.broker.bus())
         work = deliveries.process(message, what.consumer, _unexpected(self._handler(what.consumer)))
-        return self._run(work, fate, what.handed)
+        return self._run(work, fate, what)
+
+    def ask(self, issue: int, *, comment: bool) -> Made:
+        """Somebody asks, by a comment or by a label."""
+        at = self.site.now().isoformat()
+        number = self.site.ticks
+        about: dict[str, Any] = {
+            "action": "created" if comment else "labeled",
+            "issue": {"number": issue, "title": "Title", "created_at": at, "updated_at": at},
+            "repository": {
+                "id": REPOSITORY,
+                "full_name": "octo/doorbell",
+                "default_branch": "main",
+            },
+            "sender": {"login": "ada"},
+            "installation": {"id": 1},
+            "label": {"name": "patchwright"},
+        }
+        if comment:
+            about["comment"] = {"id": number, "body": "@patchwright do it", "created_at": at}
+        event = "issue_comment" if comment else "issues"
+        made = (event, about["action"], json.dumps(about).encode(), f"guid-{number}")
+        self.deliver(made)
+        self.asked.add(f"{REPOSITORY}-{issue}-" + (f"c{number}" if comment else "issue"))
+        return made
+
+    def deliver(self, made: Made, *, replay: str = "") -> None:
+        """As GitHub does, or with `replay` as an operator does."""
+        event, action, body, guid = made
+        subject = f"pw.github.{event}.{action}.{REPOSITORY}"
+        headers = {"x-github-delivery": guid} | ({REPLAY: replay} if replay else {})
+        self.broker.store(subject, body, headers)
+
+    def go_on(self, steps: int, *, newest: bool = False) -> None:
+        """Without a fault; what sleeping processes hold is left to them."""
+        for _ in range(steps):
+            waiting = self.waiting(held=False)
+            if not waiting:
+                return
+            self.handle(waiting[-1 if newest else 0], Fate())
 
     def sweep(self, fate: Fate) -> Process:
         async def sweep() -> None:
-            try:
+            with suppress(Retry, Overtaken):
                 await Sweeper(self.broker.bus(), self.claims(), silence=0).sweep()
-            except (Retry, Overtaken):
-                pass
 
         return self._run(sweep(), fate, None)
 
     def wake(self, one: Process, then: Fate) -> None:
         self.asleep.remove(one)
-        one.fate.wake(then)
+        one.fate.wake(Fate() if self._is_last_to_know(one) else then)
         self._settle(one)
 
     def calm_down(self, *, late: bool) -> None:
@@ -154,15 +199,13 @@ class World:
 
     # --- how ---------------------------------------------------------------------------
 
-    def _run(self, work: Coroutine[Any, Any, None], fate: Fate, holds: Handed | None) -> Process:
+    def _run(self, work: Coroutine[Any, Any, None], fate: Fate, holds: Waiting | None) -> Process:
         """As far as it goes: to its end, its death, or its sleep."""
 
         async def process() -> None:
             FATE.set(fate)
-            try:
+            with suppress(Killed):
                 await work
-            except Killed:
-                pass
 
         one = Process(fate, asyncio.get_event_loop().create_task(process()), holds)
         self._settle(one)
@@ -175,13 +218,28 @@ class World:
                 await asyncio.sleep(0)
 
         asyncio.get_event_loop().run_until_complete(settle())
-        if one.task.done():
-            one.task.result()
-        else:
+        if not one.task.done():
             self.asleep.append(one)
+            return
+        try:
+            one.task.result()
+        except Broken as broken:
+            self.is_broken = True
+            raise AssertionError(str(broken)) from broken
 
     def claims(self) -> Claims:
         return Claims(self.broker, self.broker)  # type: ignore[arg-type]
+
+    def _is_last_to_know(self, one: Process) -> bool:
+        """A publisher that slept through its message's settlement and its job's decision.
+
+        What it still writes it puts right itself. Dying between the two would leave a comment
+        wrong for ever, and that the product cannot prevent: GitHub takes no condition.
+        """
+        held = one.holds
+        if held is None or held.consumer.service != "publisher" or not held.handed.settled:
+            return False
+        return f"outcome.{held.handed.message.subject.rpartition('.')[2]}" in self.broker.records
 
     def _handler(self, consumer: Consumer) -> Handler:
         """A new one each time: no process remembers what another one knew."""
@@ -210,7 +268,7 @@ class World:
             flow.PUBLISHER_JOB_FAILED.name: publisher.on_failed,
         }
         if consumer.name not in handlers:
-            raise Missing(f"tests/life: nobody handles `{consumer.name}` yet")
+            raise Broken(f"tests/life: nobody handles `{consumer.name}` yet")
         return handlers[consumer.name]
 
 
@@ -223,6 +281,6 @@ def _unexpected(handle: Handler) -> Handler:
         except PatchwrightError:
             raise
         except Exception as error:
-            raise Missing(f"{delivery.consumer.name} failed unexpectedly: {error!r}") from error
+            raise Broken(f"{delivery.consumer.name} failed unexpectedly: {error!r}") from error
 
     return handled

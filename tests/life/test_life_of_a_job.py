@@ -10,34 +10,24 @@ What is shown at the end is counted after the last fault, when everything that w
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-from typing import Any
-
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
 
 from patchwright_common import flow
-from patchwright_ingest.triage import REPLAY
 
 from .agents import ENDS
 from .fate import Fate
 from .laws import Laws
-from .services import Process, World
+from .services import Made, Waiting, World
 
-REPOSITORY = 7
 FAULTS = ("killed before", "killed after", "unanswered", "away", "paused")
-PLACES = ("acknowledge", "publish", "update", "write")
+PLACES = ("acknowledge", "publish", "update", "update claim", "update outcome", "write")
 """Where a fault changes most: what others see, and what they know."""
-
-Made = tuple[str, str, bytes, str]
-"""A delivery: event, action, body, id."""
 
 
 def _fates(*kinds: str) -> st.SearchStrategy[Fate]:
-    anywhere = st.builds(Fate, kind=st.sampled_from(kinds), at=st.integers(1, 24))
+    anywhere = st.builds(Fate, kind=st.sampled_from(kinds), at=st.integers(1, 20))
     chosen = st.builds(
         Fate, kind=st.sampled_from(kinds), of=st.sampled_from(PLACES), at=st.integers(1, 4)
     )
@@ -47,6 +37,7 @@ def _fates(*kinds: str) -> st.SearchStrategy[Fate]:
 fates = _fates(*FAULTS)
 seldom = st.builds(Fate) | fates
 pauses = _fates("paused")
+services = st.sampled_from(("", "runner", "publisher"))
 places = st.integers(0, 40)
 
 
@@ -67,51 +58,22 @@ class LifeOfAJob(RuleBasedStateMachine):
         self.world = World(wills)
         self.laws = Laws(self.world)
         self.late = late
-        self.asked: set[str] = set()
-        return self._ask(1, comment)
+        return self.world.ask(1, comment=comment)
 
     # --- people, GitHub, operators -----------------------------------------------------
 
     @rule(target=deliveries, issue=st.integers(1, 2), comment=st.booleans())
     def ask(self, issue: int, comment: bool) -> Made:
-        return self._ask(issue, comment)
-
-    def _ask(self, issue: int, comment: bool) -> Made:
-        at = self.world.site.now().isoformat()
-        number = self.world.site.ticks
-        about: dict[str, Any] = {
-            "action": "created" if comment else "labeled",
-            "issue": {"number": issue, "title": "Title", "created_at": at, "updated_at": at},
-            "repository": {
-                "id": REPOSITORY,
-                "full_name": "octo/doorbell",
-                "default_branch": "main",
-            },
-            "sender": {"login": "ada"},
-            "installation": {"id": 1},
-            "label": {"name": "patchwright"},
-        }
-        if comment:
-            about["comment"] = {"id": number, "body": "@patchwright do it", "created_at": at}
-        event = "issue_comment" if comment else "issues"
-        made = (event, about["action"], json.dumps(about).encode(), f"guid-{number}")
-        self._deliver(made, {})
-        self.asked.add(f"{REPOSITORY}-{issue}-" + (f"c{number}" if comment else "issue"))
-        return made
+        return self.world.ask(issue, comment=comment)
 
     @rule(made=deliveries)
     def deliver_again(self, made: Made) -> None:
-        self._deliver(made, {})
+        self.world.deliver(made)
 
     @rule(made=deliveries)
     def replay_as_new(self, made: Made) -> None:
         self.world.site.now()
-        self._deliver(made, {REPLAY: f"replay-{self.world.site.ticks}"})
-
-    def _deliver(self, made: Made, more: dict[str, str]) -> None:
-        event, action, body, guid = made
-        subject = f"pw.github.{event}.{action}.{REPOSITORY}"
-        self.world.broker.store(subject, body, {"x-github-delivery": guid, **more})
+        self.world.deliver(made, replay=f"replay-{self.world.site.ticks}")
 
     @rule(place=places)
     def send_an_event_again(self, place: int) -> None:
@@ -129,29 +91,39 @@ class LifeOfAJob(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 12), newest=st.booleans())
     def go_on(self, steps: int, newest: bool) -> None:
-        """Without a fault; what sleeping processes hold is left to them."""
-        for _ in range(steps):
-            waiting = self.world.waiting(held=False)
-            if waiting:
-                self.world.handle(waiting[-1 if newest else 0], Fate())
+        self.world.go_on(steps, newest=newest)
 
     @precondition(lambda self: self.world.waiting())
     @rule(place=places, fate=fates)
     def handle(self, place: int, fate: Fate) -> None:
-        self._handle(place, fate)
+        self.world.handle(self._waiting(place), fate)
 
     @precondition(lambda self: self.world.waiting())
-    @rule(place=places, first=pauses, second=seldom, then=seldom, last=seldom)
-    def compete(self, place: int, first: Fate, second: Fate, then: Fate, last: Fate) -> None:
+    @rule(
+        place=places,
+        service=services,
+        first=pauses,
+        second=pauses | seldom,
+        then=seldom,
+        last=seldom,
+    )
+    def compete(
+        self, *, place: int, service: str, first: Fate, second: Fate, then: Fate, last: Fate
+    ) -> None:
         """Two processes have the same message; the first one sleeps meanwhile."""
-        rivals = [self._handle(place, first), self._handle(place, second)]
-        for one, fate in zip(rivals, (then, last), strict=True):
+        message = self._waiting(place, service)
+        rivals = [self.world.handle(message, first)]
+        if not message.handed.settled:
+            rivals.append(self.world.handle(message, second))
+        for one, fate in zip(rivals, (then, last), strict=False):
             if one in self.world.asleep:
                 self.world.wake(one, fate)
 
-    def _handle(self, place: int, fate: Fate) -> Process:
+    def _waiting(self, place: int, service: str = "") -> Waiting:
+        """A message that waits, of this service if it has one."""
         waiting = self.world.waiting()
-        return self.world.handle(waiting[place % len(waiting)], fate)
+        waiting = [one for one in waiting if one.consumer.service == service] or waiting
+        return waiting[place % len(waiting)]
 
     @precondition(lambda self: self.world.asleep)
     @rule(place=places, then=seldom)
@@ -167,19 +139,13 @@ class LifeOfAJob(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         try:
-            self.world.calm_down(late=self.late)
-            self.laws.at_rest(self.asked)
+            if not self.world.is_broken:
+                self.world.calm_down(late=self.late)
+                self.laws.at_rest()
         finally:
             self.world.end()
             self.loop.close()
             asyncio.set_event_loop(None)
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Any:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 EXPLORING = settings.get_current_profile_name() == "explore"
