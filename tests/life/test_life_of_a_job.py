@@ -10,6 +10,7 @@ What is shown at the end is counted after the last fault, when everything that w
 from __future__ import annotations
 
 import asyncio
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
@@ -150,7 +151,7 @@ class LifeOfAJob(RuleBasedStateMachine):
 
 EXPLORING = settings.get_current_profile_name() == "explore"
 LifeOfAJob.TestCase.settings = settings(
-    max_examples=3000 if EXPLORING else 200,
+    max_examples=3000 if EXPLORING else 100,
     stateful_step_count=40,
     derandomize=not EXPLORING,
     deadline=None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 
@@ -74,6 +75,16 @@ def test_one_that_dies_each_time_at_the_same_exchange(consumer: Consumer, loop: 
                         life.world.handle(life.message, Fate(kind, at=at))
 
 
+@pytest.mark.parametrize("kind", ["killed after", "unanswered"])
+def test_late_progress_is_cut_off_over_the_result_again_and_again(kind: str, loop: None) -> None:
+    with _Life(flow.PUBLISHER_JOB_PROGRESSED) as life:
+        life.world.handle(life.message, Fate("paused", of="write edit"))
+        life.world.go_on(STEPS)
+        life.wake(Fate(kind))
+        for _ in range(3):
+            life.world.handle(life.message, Fate("away"))
+
+
 def _dying() -> Fate:
     """One more exchange."""
     return Fate("killed after")
@@ -101,7 +112,7 @@ class _Life:
             self.world.go_on(1)
         self.message: Waiting = mine[0]
 
-    def __enter__(self) -> _Life:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, broken: object, *_: object) -> None:
