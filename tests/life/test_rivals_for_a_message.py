@@ -47,7 +47,7 @@ def test_second_one_overtakes_and_dies(consumer: Consumer, loop: None) -> None:
         for second in range(1, length + 1):
             with _Life(consumer) as life:
                 life.compete(first, second)
-                life.wake(Fate(), _dying())
+                life.wake(Fate(), _dying(at=2))
 
 
 def test_first_one_dies_when_the_second_is_about_to_end(consumer: Consumer, loop: None) -> None:
@@ -85,9 +85,9 @@ def test_late_progress_is_cut_off_over_the_result_again_and_again(kind: str, loo
             life.world.handle(life.message, Fate("away"))
 
 
-def _dying() -> Fate:
-    """One more exchange."""
-    return Fate("killed after")
+def _dying(at: int = 1) -> Fate:
+    """So many exchanges more; a record is changed by two."""
+    return Fate("killed after", at=at)
 
 
 def _length(consumer: Consumer) -> int:
