@@ -93,8 +93,9 @@ COURTEOUS = RetryPolicy("courteous", PATIENT.delays, limit=60, tells_user=False)
 """As patient, but the job goes on without it: an issue can be closed to comments."""
 BACKGROUND = RetryPolicy("background", PATIENT.delays, limit=None, tells_user=False)
 """For house-keeping that no job waits for, and that must not be left undone either."""
-FLEETING = RetryPolicy("fleeting", (0.5, 1), limit=3, tells_user=False)
-"""Progress is worth little a moment later."""
+FLEETING = RetryPolicy("fleeting", PATIENT.delays, limit=60, tells_user=False)
+"""Progress is worth little a moment later, but an edit that came late has hidden the result: it
+has to be shown again, through an outage as long as the result itself would wait for."""
 
 
 @dataclass(frozen=True)
