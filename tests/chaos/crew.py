@@ -13,7 +13,7 @@ from typing import Literal
 
 import psutil
 
-from harness.stack import RunningStack
+from harness.stack import ONE_PERSON, RunningStack
 from patchwright_local import state
 from patchwright_local.processes import Process
 from patchwright_local.settings import LocalSettings
@@ -124,7 +124,9 @@ async def crew(
         "HOME": str(root),
         "TMPDIR": str(root / "tmp"),
         "PATCHWRIGHT_HOME": str(folder.root),
+        **ONE_PERSON,
         "PATCHWRIGHT_JOBS": "3",
+        "PATCHWRIGHT_RECOVERY_INTERVAL": "1",
         "PATCHWRIGHT_WARM_BOXES": "1",
     }
     stack = CrewStack(settings, folder, _silent, environment=environment, options=Options())

@@ -160,7 +160,12 @@ class Broker(Loud):
                 if not one.settled:
                     break
                 floor = one.message.seq
-            return SimpleNamespace(ack_floor=SimpleNamespace(stream_seq=floor))
+            out = max((one.message.seq for one in self.handed[name] if one.delivered), default=0)
+            return SimpleNamespace(
+                ack_floor=SimpleNamespace(stream_seq=floor),
+                delivered=SimpleNamespace(stream_seq=out),
+                num_waiting=1,
+            )
 
         return await exchange("read", effect, lost=TimeoutError)
 

@@ -9,11 +9,13 @@ from patchwright_common.claims import Claim, Outcome
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
+    JobCancelled,
     JobFailed,
     JobFinished,
     JobRequested,
 )
 from patchwright_ingest.attempts import Attempts, Queue
+from patchwright_ingest.turns import NO_TURNS, Turns
 from patchwright_publisher.pull_request import branch_of, marker_of
 from patchwright_runner.ownership import CRASH_LIMIT
 
@@ -25,9 +27,15 @@ FINAL = {
     "pw.evt.change.produced": ChangeProduced,
     "pw.evt.answer.produced": AnswerProduced,
     "pw.evt.job.failed": JobFailed,
+    "pw.evt.job.cancelled": JobCancelled,
 }
-KINDS = {ChangeProduced: "pull_request", AnswerProduced: "answer", JobFailed: "failure"}
-HEADS = {"pull_request": "### ✅", "answer": "### 💬", "failure": "### ❌"}
+KINDS = {
+    ChangeProduced: "pull_request",
+    AnswerProduced: "answer",
+    JobFailed: "failure",
+    JobCancelled: "cancelled",
+}
+HEADS = {"pull_request": "### ✅", "answer": "### 💬", "failure": "### ❌", "cancelled": "### 🛑"}
 OF_AN_EPOCH = (flow.JOB_STARTED, flow.JOB_PROGRESSED, flow.CHANGE_PRODUCED, flow.ANSWER_PRODUCED)
 MAY_BE_GIVEN_UP = tuple(
     f"{flow.DEAD_LETTER.prefix}.{consumer.name.replace('-', '.')}."
@@ -111,6 +119,8 @@ class Laws:
         for key, (value, _) in self._world.broker.records.items():
             if key.startswith("queue."):
                 assert Queue.model_validate_json(value).waiting == ()
+            if key.startswith("turns."):
+                assert Turns.model_validate_json(value) == NO_TURNS
         for letter in self._world.broker.streams[flow.PW_DLQ.name]:
             assert letter.subject.startswith(MAY_BE_GIVEN_UP), letter.headers
 
@@ -138,7 +148,7 @@ class Laws:
             assert site.branches[branch_of(job)] == event.summary
         elif isinstance(event, AnswerProduced):
             assert event.answer in text
-        else:
+        elif isinstance(event, JobFailed):
             assert event.reason in text
         finished = [
             JobFinished.model_validate_json(message.data)
@@ -162,7 +172,7 @@ class Laws:
         stored = self._world.broker.records.get(f"outcome.{job_id}")
         return Outcome.model_validate_json(stored[0]) if stored else None
 
-    def _final(self, sequence: int) -> ChangeProduced | AnswerProduced | JobFailed:
+    def _final(self, sequence: int) -> ChangeProduced | AnswerProduced | JobFailed | JobCancelled:
         message = self._world.broker.streams[flow.PW_EVENTS.name][sequence - 1]
         kind = FINAL[message.subject.rpartition(".")[0]]
         return kind.model_validate_json(message.data)  # type: ignore[no-any-return,attr-defined]

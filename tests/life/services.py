@@ -16,8 +16,11 @@ from patchwright_common.claims import Claims
 from patchwright_common.errors import Overtaken, PatchwrightError, Retry
 from patchwright_common.flow import Consumer
 from patchwright_common.messaging import Deliveries, Delivery
+from patchwright_ingest.fairness import Fairness
 from patchwright_ingest.mention import Mention
+from patchwright_ingest.stopping import Stopping, Stops
 from patchwright_ingest.triage import REPLAY, Triage
+from patchwright_ingest.turns import Shares
 from patchwright_publisher import results
 from patchwright_publisher.handlers import Handlers
 from patchwright_publisher.pull_request import Texts, Voice
@@ -31,6 +34,8 @@ from .site import GitHubForJob, Site, verified_on
 
 BASE = "a" * 40
 REPOSITORY = 7
+SHARES = Shares(repository=1, sender=0)
+"""Two issues of one repository have to wait for each other."""
 ROUNDS = 1000
 """Messages by which everything that waits must be handled, once there are no more faults."""
 TEXTS = Texts(Voice("patchwright", "patchwright"))
@@ -56,6 +61,13 @@ class Repositories(Loud):
 
     async def conversation(self, *_: Any) -> tuple[()]:
         return ()
+
+
+class Room(Loud):
+    """There is always room."""
+
+    async def check(self) -> None:
+        pass
 
 
 class Vault(Loud):
@@ -98,7 +110,7 @@ class World:
         """Triggers that were accepted."""
         self._consumers = [c for c in flow.consumers() if c.name not in HOUSEKEEPING]
         results.verified = verified_on(self.site)
-        results.GitHub = lambda _open, job, _bot: GitHubForJob(self.site, job)  # type: ignore[assignment,misc]
+        results.GitHub = lambda _open, job, _bot, fence: GitHubForJob(self.site, job, fence)  # type: ignore[assignment,misc]
 
     # --- what can happen ---------------------------------------------------------------
 
@@ -119,7 +131,7 @@ class World:
         work = deliveries.process(message, what.consumer, _unexpected(self._handler(what.consumer)))
         return self._run(work, fate, what)
 
-    def ask(self, issue: int, *, comment: bool) -> Made:
+    def ask(self, issue: int, *, comment: bool, text: str = "@patchwright do it") -> Made:
         """Somebody asks, by a comment or by a label."""
         at = self.site.now().isoformat()
         number = self.site.ticks
@@ -136,12 +148,18 @@ class World:
             "label": {"name": "patchwright"},
         }
         if comment:
-            about["comment"] = {"id": number, "body": "@patchwright do it", "created_at": at}
+            about["comment"] = {"id": number, "body": text, "created_at": at}
         event = "issue_comment" if comment else "issues"
         made = (event, about["action"], json.dumps(about).encode(), f"guid-{number}")
         self.deliver(made)
         self.asked.add(f"{REPOSITORY}-{issue}-" + (f"c{number}" if comment else "issue"))
         return made
+
+    def stop(self, issue: int) -> None:
+        """Somebody tells us to stop, which is no request."""
+        asked = set(self.asked)
+        self.ask(issue, comment=True, text="@patchwright stop")
+        self.asked = asked
 
     def deliver(self, made: Made, *, replay: str = "") -> None:
         """As GitHub does, or with `replay` as an operator does."""
@@ -160,8 +178,10 @@ class World:
 
     def sweep(self, fate: Fate) -> Process:
         async def sweep() -> None:
+            bus, claims = self.broker.bus(), self.claims()
             with suppress(Retry, Overtaken):
-                await Sweeper(self.broker.bus(), self.claims(), silence=0).sweep()
+                await Sweeper(bus, claims, silence=0).sweep()
+                await Fairness(bus, claims, SHARES).sweep()
 
         return self._run(sweep(), fate, None)
 
@@ -244,7 +264,17 @@ class World:
     def _handler(self, consumer: Consumer) -> Handler:
         """A new one each time: no process remembers what another one knew."""
         bus, claims = self.broker.bus(), self.claims()
-        triage = Triage(bus, claims, Repositories(), Mention("patchwright"), "patchwright")
+        mention, repositories = Mention("patchwright"), Repositories()
+        triage = Triage(
+            bus,
+            claims,
+            repositories,
+            mention,
+            "patchwright",
+            room=Room(),
+            fairness=Fairness(bus, claims, SHARES),
+        )
+        stopping = Stopping(bus, Stops(bus, claims), repositories, mention)
         shown = Results(
             bus,
             claims,
@@ -257,6 +287,7 @@ class World:
         publisher = Handlers(bus, claims, shown, TEXTS, progress_interval=0)
         handlers: dict[str, Handler] = {
             flow.TRIAGE_DELIVERY_RECEIVED.name: triage.on_delivery,
+            flow.TRIAGE_STOP_RECEIVED.name: stopping.on_delivery,
             flow.TRIAGE_JOB_REQUESTED.name: triage.on_requested,
             flow.TRIAGE_JOB_FINISHED.name: triage.on_finished,
             flow.RUNNER_JOB_READIED.name: runner(bus, claims, self.agents),
@@ -266,6 +297,7 @@ class World:
             flow.PUBLISHER_CHANGE_PRODUCED.name: publisher.on_change,
             flow.PUBLISHER_ANSWER_PRODUCED.name: publisher.on_answer,
             flow.PUBLISHER_JOB_FAILED.name: publisher.on_failed,
+            flow.PUBLISHER_JOB_CANCELLED.name: publisher.on_cancelled,
         }
         if consumer.name not in handlers:
             raise Broken(f"tests/life: nobody handles `{consumer.name}` yet")

@@ -10,7 +10,8 @@ from typing import Any
 
 from patchwright_common.errors import Retry
 from patchwright_common.events import ChangeProduced, JobRequested
-from patchwright_publisher.github import Posted
+from patchwright_publisher.check_run import CheckRun
+from patchwright_publisher.github import Fence, Posted
 from patchwright_publisher.pull_request import Draft
 
 from .fate import Loud, exchange
@@ -31,6 +32,8 @@ class Site:
     """By name: what the agent said of the change."""
     pulls: dict[str, Posted] = field(default_factory=dict)
     """By head."""
+    checks: dict[str, str] = field(default_factory=dict)
+    """By the job's id: the commit."""
     written: list[str] = field(default_factory=list)
     """Every text that a comment ever had."""
 
@@ -51,9 +54,10 @@ class Site:
 class GitHubForJob(Loud):
     """As `patchwright_publisher.github.GitHub`, for one job."""
 
-    def __init__(self, site: Site, job: JobRequested) -> None:
+    def __init__(self, site: Site, job: JobRequested, fence: Fence) -> None:
         self._site = site
         self._job = job
+        self._fence = fence
 
     async def comments_with(self, marker: str) -> list[int]:
         def effect() -> list[int]:
@@ -66,6 +70,7 @@ class GitHubForJob(Loud):
         def effect() -> Posted:
             return self._site.write(self._issue, 1000 + self._site.ticks, text)
 
+        await self._fence()
         return await exchange("write comment", effect, lost=_lost)
 
     async def edit(self, comment_id: int, text: str) -> Posted | None:
@@ -74,6 +79,7 @@ class GitHubForJob(Loud):
                 return None
             return self._site.write(self._issue, comment_id, text)
 
+        await self._fence()
         return await exchange("write edit", effect, lost=_lost)
 
     async def delete(self, comment_id: int) -> None:
@@ -93,10 +99,18 @@ class GitHubForJob(Loud):
                 self._site.pulls[draft.head] = self._site.posted(number, f"https://x/pull/{number}")
             return self._site.pulls[draft.head]
 
+        await self._fence()
         return await exchange("write pull request", effect, lost=_lost)
 
     async def has_branch(self, name: str) -> bool:
         return await exchange("read", lambda: name in self._site.branches, lost=_lost)
+
+    async def check(self, run: CheckRun) -> None:
+        def effect() -> None:
+            self._site.checks[run.job_id] = run.commit
+
+        await self._fence()
+        await exchange("write check", effect, lost=_lost)
 
     @property
     def _issue(self) -> int:

@@ -67,6 +67,10 @@ class LifeOfAJob(RuleBasedStateMachine):
     def ask(self, issue: int, comment: bool) -> Made:
         return self.world.ask(issue, comment=comment)
 
+    @rule(issue=st.integers(1, 2))
+    def stop(self, issue: int) -> None:
+        self.world.stop(issue)
+
     @rule(made=deliveries)
     def deliver_again(self, made: Made) -> None:
         self.world.deliver(made)

@@ -23,6 +23,7 @@ PLACES = 4
 STEPS = 100
 """More messages than a life has."""
 WILLS = {flow.PUBLISHER_CHANGE_PRODUCED.name: "change", flow.PUBLISHER_JOB_FAILED.name: "hopeless"}
+STOPPING = (flow.TRIAGE_STOP_RECEIVED, flow.PUBLISHER_JOB_CANCELLED)
 CONSUMERS = [consumer for consumer in flow.consumers() if consumer.name not in HOUSEKEEPING]
 
 
@@ -105,12 +106,14 @@ class _Life:
         self.world = World([WILLS.get(consumer.name, "answer")])
         self._laws = Laws(self.world)
         self.world.ask(1, comment=True)
+        if consumer in STOPPING:
+            self.world.stop(1)
         for _ in range(STEPS):
             mine = [one for one in self.world.waiting() if one.consumer.name == consumer.name]
             if mine:
                 break
             self.world.go_on(1)
-        self.message: Waiting = mine[0]
+        self.message: Waiting = mine[-1]
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from harness.stack import RunningStack
+from harness.stack import ONE_PERSON, RunningStack
 from patchwright_local import state
 from patchwright_local.processes import Supervisor
 from patchwright_local.settings import LocalSettings
@@ -25,7 +25,7 @@ async def stack_inside(
     folder.make()
     ports = {f"{part}_port": 0 for part in PARTS}
     settings = LocalSettings.model_validate({"home": folder.root, "sandbox": sandbox, **ports})
-    environment = {"PATH": os.environ["PATH"], "HOME": str(root)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(root), **ONE_PERSON}
     stack = LocalStack(settings, folder, _silent, environment=environment, options=Options())
     try:
         yield stack.supervisor, RunningStack(await stack.start(), folder)

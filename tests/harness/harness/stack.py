@@ -38,6 +38,9 @@ FREE_PORTS = {
     f"PATCHWRIGHT_{name}_PORT": "0" for name in ("NATS", "INGEST", "GITHUB", "MODEL", "TRACES")
 }
 
+ONE_PERSON = {"PATCHWRIGHT_REQUESTS_PER_SENDER": "0", "PATCHWRIGHT_JOBS_PER_REPOSITORY": "8"}
+"""In tests one person asks for everything, in one repository."""
+
 
 class RunningStack:
     """What a test does with a stack: ask as a person, look at GitHub, kill services."""
@@ -251,7 +254,11 @@ def running_stack(
     log = root / "up.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, env=home | FREE_PORTS | environment, stdout=output, stderr=output, cwd=root
+            command,
+            env=home | FREE_PORTS | ONE_PERSON | environment,
+            stdout=output,
+            stderr=output,
+            cwd=root,
         )
     try:
         yield RunningStack(_wait(process, folder, log), folder)
