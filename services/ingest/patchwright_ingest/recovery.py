@@ -160,9 +160,9 @@ class Recovery:
 
         def step(record: Record) -> Record:
             nonlocal since
-            since = now - record.looked_at
+            since = abs(now - record.looked_at)  # another process may be a moment ahead
             # Half an interval early, so that two looks cannot drift into one of twice the length.
-            if 0 <= since < self._interval / 2:
+            if since < self._interval / 2:
                 return record
             since = self._interval
             return record.model_copy(update={"looked_at": now})

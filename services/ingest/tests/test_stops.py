@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,12 @@ from patchwright_common.events import JobCancelled, JobRequested, Repository
 from patchwright_common.flow import JOB_CANCELLED, JOB_READIED, JOB_REQUESTED
 from patchwright_common.messaging import Delivery
 from patchwright_ingest.attempts import EMPTY, Queue
+from patchwright_ingest.fairness import Fairness
 from patchwright_ingest.mention import Mention
 from patchwright_ingest.stop import Stop
 from patchwright_ingest.stopping import Stops
 from patchwright_ingest.triage import Triage
+from patchwright_ingest.turns import Shares
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -30,7 +33,11 @@ class World:
         self.bus = bus
         self.claims = claims
         self.stops = Stops(bus, claims)
-        self.triage = Triage(bus, claims, None, Mention("patchwright"), "patchwright")  # type: ignore[arg-type]
+        unused: Any = None
+        self.triage = Triage(
+            bus, claims, unused, Mention("patchwright"), "patchwright",
+            room=unused, fairness=Fairness(bus, claims, Shares()),
+        )  # fmt: skip
 
     async def requested(self, job_id: str, *, asked_at: datetime | None = NOON - SECOND) -> None:
         place = Repository(

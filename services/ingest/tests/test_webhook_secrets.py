@@ -61,7 +61,10 @@ class Ingest:
 
 @asynccontextmanager
 async def ingest_program(nats: NatsServer, vault: ScriptedVault) -> AsyncIterator[Ingest]:
-    environment = nats.environment("ingest") | {"PATCHWRIGHT_INGEST_PORT": "0"}
+    environment = nats.environment("ingest") | {
+        "PATCHWRIGHT_INGEST_PORT": "0",
+        "PATCHWRIGHT_UNSIGNED_PER_SECOND": "0",
+    }
     async with program("patchwright-ingest", environment=environment) as running:
         port = (await running.line(LISTENS))[1]
         async with httpx.AsyncClient(
