@@ -68,6 +68,10 @@ ELSEWHERE = {
     "publisher-answer-produced.failure-told": (
         _RULES + "test_permanent_failure_is_kept_told_and_never_tried_again"
     ),
+    "publisher-job-cancelled.handled": (
+        "services/publisher/tests/test_cancelled.py::"
+        "test_publisher_killed_while_it_says_so_says_it_once"
+    ),
     "publisher.comment-deleted": (
         _CRASHES + "test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_stays"
     ),

@@ -225,7 +225,7 @@ PW_RECOVERY = Bucket(
     "PW_RECOVERY",
     "kv",
     "how far GitHub's delivery log is known, and what of it never arrived",
-    2**24,
+    2**22,
     {"ingest": ("log",)},
     (),
 )
