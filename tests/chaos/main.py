@@ -53,8 +53,8 @@ def chaos(
     nodes: Annotated[Nodes, typer.Option(help="Servers of NATS.")] = "3",
     sandbox: Annotated[Sandbox, typer.Option(help="Where jobs run.")] = "bubblewrap",
     redeliver: Annotated[
-        bool, typer.Option(help="Send again what ingest did not take, or leave that to ingest.")
-    ] = True,
+        bool, typer.Option(help="Send again what ingest did not take, instead of leaving it to it.")
+    ] = False,
     broken: Annotated[
         str, typer.Option(help="Start publishers that lack a protection, by its name in broken.py.")
     ] = "",
