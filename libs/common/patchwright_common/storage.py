@@ -8,14 +8,14 @@ their results: triage takes new ones in only while `JOB_STORES` have some to spa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from patchwright_common.beside import repeated
 from patchwright_common.bus import AWAY
 from patchwright_common.errors import Retry
 
@@ -84,21 +84,9 @@ class Gauge:
         """A sentence for each stream that is nearly full, as of the last look."""
         return [str(found) for found in self._alarms.values()]
 
-    @asynccontextmanager
-    async def beside(self, *, pause: float = PAUSE) -> AsyncIterator[None]:
+    def beside(self, *, pause: float = PAUSE) -> AbstractAsyncContextManager[None]:
         """Look now and then, for as long as the context lasts."""
-        looking = asyncio.create_task(self._run(pause))
-        try:
-            yield
-        finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
-
-    async def _run(self, pause: float) -> None:
-        while True:
-            await self.look()
-            await asyncio.sleep(pause)
+        return repeated(self.look, pause=pause, what="known how full the streams are", at_once=True)
 
     async def look(self) -> None:
         """Ask once. What NATS does not say stays as it was."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+
+from patchwright_common.beside import repeated
 
 _PREFIX = "patchwright-run-"
 _FRESH_SECONDS = 10.0
@@ -41,27 +42,18 @@ def scratch(what: str) -> Iterator[Path]:
                 os.close(folder)
 
 
-@asynccontextmanager
-async def swept(*, pause: float = PAUSE) -> AsyncIterator[None]:
+def swept(*, pause: float = PAUSE) -> AbstractAsyncContextManager[None]:
     """Sweep at once and then now and then, for as long as the context lasts.
 
     Once is not enough: what a process left that was killed a moment ago is too fresh when the
     next one starts.
     """
 
-    async def keep_sweeping() -> None:
-        while True:
-            if removed := await asyncio.to_thread(sweep):
-                log.info("removed what an earlier crash left: %d folders", removed)
-            await asyncio.sleep(pause)
+    async def work() -> None:
+        if removed := await asyncio.to_thread(sweep):
+            log.info("removed what an earlier crash left: %d folders", removed)
 
-    sweeping = asyncio.create_task(keep_sweeping())
-    try:
-        yield
-    finally:
-        sweeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeping
+    return repeated(work, pause=pause, what="swept (temporary folders)", at_once=True)
 
 
 def sweep() -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from patchwright_common import steps
+from patchwright_common.beside import repeated
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
@@ -93,24 +91,9 @@ class Fairness:
 
     # --- sweeping ----------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def swept(self, *, pause: float = PAUSE) -> AsyncIterator[None]:
+    def swept(self, *, pause: float = PAUSE) -> AbstractAsyncContextManager[None]:
         """Sweep now and then, for as long as the context lasts."""
-        sweeping = asyncio.create_task(self._run(pause))
-        try:
-            yield
-        finally:
-            sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeping
-
-    async def _run(self, pause: float) -> None:
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.sweep()
-            except Retry as error:
-                log.warning("turns are not swept: %s", error.reason)
+        return repeated(self.sweep, pause=pause, what="swept (the turns of jobs)")
 
     async def sweep(self) -> None:
         """Let go on what a lost step left behind: a place that is held by a job with a result."""

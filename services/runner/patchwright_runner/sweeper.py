@@ -6,14 +6,12 @@ message of the one that took over; when that one dies as well, no redelivery com
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
 from patchwright_common import steps
+from patchwright_common.beside import repeated
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.claims import Claim, Claims, Unreadable
 from patchwright_common.errors import Retry
@@ -42,27 +40,9 @@ class Sweeper:
         self._settled: set[str] = set()
         """Jobs with an outcome, which stays."""
 
-    @asynccontextmanager
-    async def beside(self, *, pause: float = PAUSE) -> AsyncIterator[None]:
+    def beside(self, *, pause: float = PAUSE) -> AbstractAsyncContextManager[None]:
         """Sweep now and then, for as long as the context lasts."""
-        sweeping = asyncio.create_task(self._run(pause))
-        try:
-            yield
-        finally:
-            sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeping
-
-    async def _run(self, pause: float) -> None:
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.sweep()
-            except Retry as error:
-                log.warning("not swept: %s", error.reason)
-            except Exception:
-                # Whatever it was: lost jobs are to be found again all the same.
-                log.exception("not swept")
+        return repeated(self.sweep, pause=pause, what="swept (lost jobs)")
 
     async def sweep(self) -> list[str]:
         """Make the lost jobs ready again; their ids."""

@@ -7,16 +7,15 @@ finds an object again that has moved from one pack into another.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from patchwright_common.beside import repeated
 from patchwright_common.errors import Retry
 from patchwright_git.command import GitFailed, git
 from patchwright_runner.locks import locked_at_once
@@ -65,21 +64,9 @@ class Upkeep:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    @asynccontextmanager
-    async def beside(self, *, pause: float = PAUSE) -> AsyncIterator[None]:
+    def beside(self, *, pause: float = PAUSE) -> AbstractAsyncContextManager[None]:
         """A round now and then, for as long as the context lasts."""
-        caring = asyncio.create_task(self._run(pause))
-        try:
-            yield
-        finally:
-            caring.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await caring
-
-    async def _run(self, pause: float) -> None:
-        while True:
-            await asyncio.sleep(pause)
-            await self.round()
+        return repeated(self.round, pause=pause, what="tidied (mirrors)")
 
     async def round(self) -> list[tuple[str, Work]]:
         """Do what is due for mirrors that no job uses; what was done."""
