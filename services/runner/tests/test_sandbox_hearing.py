@@ -13,8 +13,8 @@ from patchwright_runner.sandbox.protocol import Backend, BoxSpec, ToolError
 from patchwright_runner.sandbox.remote import RemoteBox
 
 from .conftest import LIMITS
+from .leftovers import alive
 from .test_sandbox_doors import PORT, SECONDS, echo, python, room
-from .test_sandbox_lifetime import _alive
 
 
 async def test_input_arrives_whole(box: RemoteBox) -> None:
@@ -98,7 +98,7 @@ async def test_listener_that_takes_nothing_does_not_lengthen_the_command(box: Re
     word = f"flood-{os.getpid()}"
 
     async def wait(_piece: bytes) -> None:
-        while _alive(word):
+        while alive(word):
             await asyncio.sleep(0.05)
 
     result = await box.run(f"yes {word}", timeout=1, heard=wait)
