@@ -52,6 +52,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     },
     "ANSWER_PRODUCED": COMMON | {"answer": "a"},
     "JOB_FAILED": {"stage": "s", "reason": "r"},
+    "JOB_CANCELLED": {"by": "s", "cause": "stopped", "at": "2026-01-01T00:00:00Z"},
     "JOB_FINISHED": {"result": "answer", "url": "http://127.0.0.1:9/"},
     "DELIVERY_RECEIVED": {
         "action": "opened", "sender": {"login": "s"}, "installation": {"id": 1},

@@ -151,7 +151,8 @@ async def test_flood_of_largest_bodies_does_not_fill_the_memory(bus: Bus) -> Non
         assert codes <= {401, 503}
         assert 503 in codes
         assert (await ingest.post(ISSUE)).status_code == 202
-    assert peak - before < 200 * MIB
+    # The senders are in this process too, with what their sockets hold.
+    assert peak - before < 400 * MIB
 
 
 async def test_too_many_at_once_are_503(bus: Bus) -> None:

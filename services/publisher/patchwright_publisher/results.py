@@ -6,11 +6,13 @@ comes second completes the first one's result instead of its own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 import httpx2 as httpx
 from pydantic import SecretStr, TypeAdapter
@@ -76,6 +78,7 @@ class Results:
         self._open_session = open_session
         self._bot = bot
         self._origin = github
+        self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # --- the four final events --------------------------------------------------------
 
@@ -252,8 +255,11 @@ class Results:
     async def _check(self, github: GitHub, job: JobRequested, event: ChangeProduced) -> None:
         """The pull request is the result, even where the App may not write checks."""
         run = self._texts.check_run(job, event, trace_id=telemetry.trace_id())
+        lock = self._checking.setdefault(job.job_id, asyncio.Lock())
         try:
-            await github.check(run)
+            # It cannot be deleted, so an event that came twice must not make two.
+            async with lock:
+                await github.check(run)
         except RefusedError as refused:
             log.warning("no check run on the pull request: %s", refused.reason)
 
