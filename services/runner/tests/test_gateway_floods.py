@@ -24,7 +24,7 @@ from .gateway_at_work import HEAD, PATIENT, asking, error_of, reply, stage, unti
 
 CONNECTIONS = 12
 VALUES = 60_000
-IN_BETWEEN = 2
+IN_BETWEEN = 4
 """Times what it takes to read one body that may pass."""
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 TURNS_TO_ARRIVE = 200
