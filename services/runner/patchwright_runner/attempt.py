@@ -65,11 +65,11 @@ class Attempt:
             await self._teller.emit(JOB_STARTED, self._started(), "started")
             steps.reached("runner.start-told")
             ways = WaysOut(self._shop.permission, ledger)
-            await workspace.furnish(box, ways)
+            large = await workspace.furnish(box, ways)
             workspace.prepare_another()
             work = AgentWork(self._shop, self._teller, config, box=box, ways=ways)
             done = await work.do(await self._task(mirror))
-        refuse_changed(done.entries, {file.path: file for file in await workspace.large_files()})
+        refuse_changed(done.entries, large)
         await self._publish(mirror, self._shop.agents.model(config), done)
 
     def _started(self) -> JobStarted:

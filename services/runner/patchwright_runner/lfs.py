@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +121,11 @@ def _entries(mirror: Path, files: Iterable[LargeFile]) -> Iterator[Entry]:
         yield Entry(file.path, file.mode, file.content.place(mirror).read_bytes())
 
 
-def refuse_changed(entries: Iterable[Entry], files: Mapping[str, LargeFile]) -> None:
+def refuse_changed(entries: Iterable[Entry], files: Iterable[LargeFile]) -> None:
     """Raises Permanent for a large file that was given another content."""
+    large = {file.path for file in files}
     for entry in entries:
-        if entry.path in files and entry.mode is not None and pointed_at(entry.content) is None:
+        if entry.path in large and entry.mode is not None and pointed_at(entry.content) is None:
             raise Permanent(
                 f"The change gives {entry.path!a} another content, which Git LFS keeps; "
                 "Patchwright can read LFS files and delete them, but not write them.",

@@ -61,19 +61,22 @@ class Workspace:
                 await box.checkout(self.job.base)
             yield box
 
-    async def furnish(self, box: Box, ways: WaysOut) -> None:
-        """Raises Permanent with the output of a set-up that fails."""
+    async def furnish(self, box: Box, ways: WaysOut) -> list[LargeFile]:
+        """The LFS files that it placed. Raises Permanent with the output of a set-up that fails."""
+        large: list[LargeFile] = []
         if self.recipe is not None:
             await self._environment(box, self.recipe, ways)
         if self.config.lfs:
             # Afterwards, because nothing but the set-up may run in a box whose result is kept.
             with telemetry.span("place LFS files"):
-                await self._place_large_files(box)
+                large = await lfs.large_files(self.mirror, self.job.base)
+                await self._place_large_files(box, large)
         if self.config.submodules:
             with telemetry.span("place submodules"):
                 job = self.job
                 repository = job.repository
                 await place(box, self.shop.mirror, repository.id, repository.clone_url, job.base)
+        return large
 
     def prepare_another(self) -> None:
         """Have a box like this one wait for the repository's next job."""
@@ -85,12 +88,8 @@ class Workspace:
 
         self.shop.backend.prepare(self._spec(), self.job.base, restore)
 
-    async def large_files(self) -> list[LargeFile]:
-        """Of the base, where the configuration asks for them."""
-        return await lfs.large_files(self.mirror, self.job.base) if self.config.lfs else []
-
-    async def _place_large_files(self, box: Box) -> None:
-        files, most = await self.large_files(), self.shop.limits.workspace_bytes // 2
+    async def _place_large_files(self, box: Box, files: list[LargeFile]) -> None:
+        most = self.shop.limits.workspace_bytes // 2
 
         async def place(token: SecretStr) -> None:
             mirror, repository = self.shop.mirror, self.job.repository

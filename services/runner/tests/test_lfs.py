@@ -145,7 +145,7 @@ def test_pointer_is_read_as_it_was_written(content: bytes) -> None:
 
 
 def test_pointer_may_be_moved_by_hand() -> None:
-    files = {"a": LargeFile("a", "100644", LargeObject("0" * 64, 1))}
+    files = [LargeFile("a", "100644", LargeObject("0" * 64, 1))]
     refuse_changed([Entry("a", "100644", pointer(b"another")), Entry("b", "100644", b"x")], files)
     refuse_changed([Entry("a", None)], files)
     with pytest.raises(Permanent):
