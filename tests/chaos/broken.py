@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from patchwright_publisher import main
-from patchwright_publisher.github import GitHub
+from patchwright_publisher.github import Comment, GitHub
 
 
 def command(name: str) -> tuple[str, ...]:
@@ -15,7 +15,7 @@ def command(name: str) -> tuple[str, ...]:
     return sys.executable, "-m", "tests.chaos.broken", name
 
 
-async def _none(self: GitHub, marker: str) -> list[int]:
+async def _none(self: GitHub, marker: str) -> list[Comment]:
     return []
 
 

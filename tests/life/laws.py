@@ -132,7 +132,7 @@ class Laws:
         assert event.job_id == job.job_id
         assert outcome.kind == KINDS[type(event)]
         marker = marker_of(job.job_id, f"mark-{job.job_id}")
-        [text] = [text for _, text in site.comments.values() if marker in text]
+        [text] = [c.text for _, c in site.comments.values() if marker in c.text]
         assert text.startswith(HEADS[outcome.kind]), f"{job.job_id} ends with: {text}"
         results = {
             written.partition("<sub>")[0]

@@ -11,7 +11,7 @@ from typing import Any
 from patchwright_common.errors import Retry
 from patchwright_common.events import ChangeProduced, JobRequested
 from patchwright_publisher.check_run import CheckRun
-from patchwright_publisher.github import Fence, Posted
+from patchwright_publisher.github import Comment, Fence, Posted
 from patchwright_publisher.pull_request import Draft
 
 from .fate import Loud, exchange
@@ -26,8 +26,8 @@ class Site:
     """What is visible, and what ever was."""
 
     ticks: int = 0
-    comments: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """By id: issue and text."""
+    comments: dict[int, tuple[int, Comment]] = field(default_factory=dict)
+    """By id, with the issue."""
     branches: dict[str, str] = field(default_factory=dict)
     """By name: what the agent said of the change."""
     pulls: dict[str, Posted] = field(default_factory=dict)
@@ -46,9 +46,10 @@ class Site:
         return Posted(number, url, self.now())
 
     def write(self, issue: int, number: int, text: str) -> Posted:
-        self.comments[number] = (issue, text)
         self.written.append(text)
-        return self.posted(number, f"https://x/comments/{number}")
+        comment = Comment(number, f"https://x/comments/{number}", self.now(), text)
+        self.comments[number] = (issue, comment)
+        return comment
 
 
 class GitHubForJob(Loud):
@@ -59,10 +60,11 @@ class GitHubForJob(Loud):
         self._job = job
         self._fence = fence
 
-    async def comments_with(self, marker: str) -> list[int]:
-        def effect() -> list[int]:
-            on_issue = {n: t for n, (i, t) in self._site.comments.items() if i == self._issue}
-            return sorted(number for number, text in on_issue.items() if marker in text)
+    async def comments_with(self, marker: str) -> list[Comment]:
+        def effect() -> list[Comment]:
+            on_issue = [c for issue, c in self._site.comments.values() if issue == self._issue]
+            ours = [comment for comment in on_issue if marker in comment.text]
+            return sorted(ours, key=lambda comment: comment.id)
 
         return await exchange("read", effect, lost=_lost)
 

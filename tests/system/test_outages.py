@@ -1,12 +1,13 @@
 """Everything that Patchwright leans on goes away for a while, and comes back: one result each.
 
-Outages last seconds here and not minutes. What would differ in ten minutes is the number of
-retries: their delays grow to a minute, and the policies in `flow.py` last for about an hour.
+Those of a service and of the model last seconds, or as many as PATCHWRIGHT_OUTAGE_SECONDS says:
+in ten minutes the delays of the retries grow to a minute (docs/reliability.md has such a run).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,7 +25,9 @@ SLOW = issue_with_script(
     {"tools": [bash("echo one > one.txt")], "delay": 1.0},
     {"text": "A file is new.", "delay": 1.0},
 )
-AWAY_SECONDS = 4.0
+AWAY_SECONDS = float(os.environ.get("PATCHWRIGHT_OUTAGE_SECONDS", "4"))
+LATER = 120 + AWAY_SECONDS
+"""Seconds until a result is there for sure: twice a retry's longest delay, and the outage."""
 PLACES = ("/comments", "/pulls", "/collaborators", "/access_tokens", r"\.git/")
 """What triage, the vault, the runner and the publisher ask of GitHub, and people here do not."""
 LIMITED = {"message": "API rate limit exceeded for installation ID 1."}
@@ -35,7 +38,7 @@ PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 async def _one_each(stack: RunningStack, numbers: Sequence[int]) -> None:
     for number in numbers:
         async with stack.nothing_missed():
-            finished = await stack.until(number, "job.finished", timeout=120)
+            finished = await stack.until(number, "job.finished", timeout=LATER)
         assert finished["result"] == "pull_request"
     await asyncio.sleep(1.0)  # nothing more may happen
     for number in numbers:
@@ -44,6 +47,7 @@ async def _one_each(stack: RunningStack, numbers: Sequence[int]) -> None:
         assert f"/pull/{pull['number']}" in comment["body"]
 
 
+@pytest.mark.timeout(60 + LATER + AWAY_SECONDS)
 @pytest.mark.parametrize("away", ["nats-server", "vault"])
 async def test_jobs_that_came_while_it_was_away_end_when_it_is_back(
     stack: RunningStack, away: str
@@ -138,11 +142,17 @@ async def test_pull_request_that_github_refuses_is_one_failure_that_says_so(
     assert f"patchwright/{number}-" in comment["body"]  # where the work waits
 
 
-async def test_model_that_is_overloaded_for_a_while_costs_no_result(stack: RunningStack) -> None:
-    """More often than the agent itself tries again, so that the whole attempt is repeated."""
-    overloaded = {"status": 529, "times": 8, "retry_after": 0}
+@pytest.mark.timeout(60 + LATER)
+@pytest.mark.parametrize(
+    "overloaded",
+    [{"times": 8, "retry_after": 0}, {"seconds": AWAY_SECONDS}],
+    ids=["beyond the agent's own retries", "for a while"],
+)
+async def test_model_that_is_overloaded_costs_no_result(
+    stack: RunningStack, overloaded: dict[str, float]
+) -> None:
     body = issue_with_script(
-        {"tools": [bash("echo one > one.txt")], "failures": [overloaded]},
+        {"tools": [bash("echo one > one.txt")], "failures": [{"status": 529, **overloaded}]},
         {"text": "A file is new."},
     )
     number = await stack.ask("The model is overloaded", body)

@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict
 
 from patchwright_common import steps
 from patchwright_common.claims import Claims
-from patchwright_publisher.github import Posted
+from patchwright_publisher.github import Comment, Posted
 
 
 class Comments(Protocol):
     """What is needed of GitHub for it."""
 
-    async def comments_with(self, marker: str) -> list[int]:
-        """Ids of our comments with the marker, oldest first."""
+    async def comments_with(self, marker: str) -> list[Comment]:
+        """Our comments with the marker, oldest first."""
         ...
 
     async def comment(self, text: str) -> Posted:
@@ -60,19 +60,22 @@ class OneComment:
         found = await self._comments.comments_with(self._marker)
         if not found:
             return await self._created(text, instead=None)
-        await self._delete_all_but(await self._keep(found[0], instead=None), found)
+        await self._delete_all_but(await self._keep(found[0].id, instead=None), found)
         return None
 
     async def finish(self, text: str) -> Posted:
-        """Make the comment show `text`, and be the only one.
+        """Make the comment show `text`, and be the only one. Writes nothing where that is so.
 
         A second one comes from two publishers at the same moment, or from one that was
         killed between writing a comment and noting it down.
         """
         known = await self._known()
         found = await self._comments.comments_with(self._marker)
-        for candidate in sorted({*found, *([known.id] if known else [])}):
-            posted = await self._comments.edit(candidate, text)
+        there = {comment.id: comment for comment in found}
+        for candidate in sorted({*there, *([known.id] if known else [])}):
+            shown = there.get(candidate)
+            is_right = shown is not None and shown.text == text
+            posted = shown if is_right else await self._comments.edit(candidate, text)
             if posted is None:
                 continue
             if await self._keep(posted.id, instead=known) != posted.id:
@@ -88,10 +91,10 @@ class OneComment:
             found = await self._comments.comments_with(self._marker)
             await self._delete_all_but(known.id, found)
 
-    async def _delete_all_but(self, kept: int, found: list[int]) -> None:
+    async def _delete_all_but(self, kept: int, found: list[Comment]) -> None:
         for other in found:
-            if other != kept:
-                await self._comments.delete(other)
+            if other.id != kept:
+                await self._comments.delete(other.id)
 
     async def _created(self, text: str, *, instead: Known | None) -> Posted | None:
         posted = await self._comments.comment(text)

@@ -28,6 +28,13 @@ class Posted:
     at: datetime
 
 
+@dataclass(frozen=True)
+class Comment(Posted):
+    """With the text that it shows."""
+
+    text: str
+
+
 OpenSession = Callable[[JobRequested], Awaitable[Session]]
 Fence = Callable[[], Awaitable[None]]
 """Raises `Overtaken` when there is nothing left to write."""
@@ -56,21 +63,20 @@ class GitHub:
         self._fence = fence
         self._path = f"repos/{job.repository.full_name}"
 
-    async def comments_with(self, marker: str) -> list[int]:
-        """Ids of the App's own comments on the issue that hold `marker`, oldest first."""
+    async def comments_with(self, marker: str) -> list[Comment]:
+        """The App's own comments on the issue that hold `marker`, oldest first."""
         session = await self._open(self._job)
         # Two hours of slack for clocks; `since` looks at the last update.
         since = self._job.requested_at.timestamp() - 7200
         stamp = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"{self._path}/issues/{self._job.issue_number}/comments?per_page=100&since={stamp}"
-        return sorted(
-            [
-                int(comment["id"])
-                async for comment in session.pages(path)
-                if (comment.get("user") or {}).get("login") == self._bot
-                and marker in (comment.get("body") or "")
-            ]
-        )
+        found = [
+            Comment(**vars(_posted(comment)), text=comment["body"])
+            async for comment in session.pages(path)
+            if (comment.get("user") or {}).get("login") == self._bot
+            and marker in (comment.get("body") or "")
+        ]
+        return sorted(found, key=lambda comment: comment.id)
 
     async def comment(self, text: str) -> Posted:
         """Write a new comment on the issue."""

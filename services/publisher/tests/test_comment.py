@@ -89,6 +89,17 @@ async def test_late_acknowledgement_does_not_replace_what_came_after_it(thread: 
     assert await thread.bodies() == ["done"]
 
 
+async def test_result_that_is_shown_already_is_not_written_again(thread: Thread) -> None:
+    posted = await thread.publisher().finish(thread.text("done"))
+    written = await thread.scene.github.requests("PATCH", "/comments")
+    again = await thread.publisher().finish(thread.text("done"))
+    assert (again.id, again.at) == (posted.id, posted.at)
+    assert await thread.scene.github.requests("PATCH", "/comments") == written
+    await thread.publisher().update(thread.text("turn 1"))
+    await thread.publisher().finish(thread.text("done"))
+    assert await thread.bodies() == ["done"]
+
+
 async def test_progress_alone_is_not_worth_a_comment(thread: Thread) -> None:
     await thread.publisher().update(thread.text("turn 1"))
     assert await thread.bodies() == []
@@ -185,4 +196,5 @@ async def test_comment_is_found_beyond_the_first_page(thread: Thread) -> None:
     for _ in range(101):
         await scene.github.comment(scene.name, number, "chatter", token=scene.person.token)
     ours = await thread.github.comment(thread.text("on it"))
-    assert await thread.github.comments_with(thread.marker) == [ours.id]
+    found = await thread.github.comments_with(thread.marker)
+    assert [comment.id for comment in found] == [ours.id]

@@ -12,6 +12,7 @@ from pathlib import Path
 from .attack import PLAIN, Attack, exports
 
 _SECONDS = 45
+_CALM_LOOKS = 20
 
 
 class Unprotected:
@@ -46,8 +47,15 @@ class Unprotected:
             return output.read().decode(errors="replace")
 
     def end(self) -> None:
-        """Kill what is left of ours, until nothing is: our mark is in their environment."""
-        while sum(_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ")):
+        """Kill what is left of ours, known by our mark in their environment.
+
+        One that forks and exits without end can be missed by a look, so that many in a row have
+        to find nothing.
+        """
+        calm = 0
+        while calm < _CALM_LOOKS:
+            killed = sum(_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ"))
+            calm = 0 if killed else calm + 1
             time.sleep(0.01)
 
 

@@ -6,24 +6,43 @@ in the same way.
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from standin_model.scenario import Failure, Step
 
 
 @dataclass
-class Failures:
-    """How often each step of each conversation has failed so far."""
+class _Played:
+    """What of a step's failures is over, and how far the next one is."""
 
-    _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
+    over: int = 0
+    times: int = 0
+    since: float | None = None
+
+
+@dataclass
+class Failures:
+    """How far each step of each conversation has got in its failures so far."""
+
+    clock: Callable[[], float] = time.monotonic
+    _played: dict[tuple[str, int], _Played] = field(default_factory=dict)
 
     def due(self, conversation: str, number: int, step: Step) -> Failure | None:
         """The failure to play now, counted as played; None when it is the step's own turn."""
-        key = (conversation, number)
-        script = [failure for failure in step.failures for _ in range(failure.times)]
-        if self._seen[key] >= len(script):
-            del self._seen[key]
-            return None
-        self._seen[key] += 1
-        return script[self._seen[key] - 1]
+        played = self._played.setdefault((conversation, number), _Played())
+        for failure in step.failures[played.over :]:
+            if self._goes_on(failure, played):
+                played.times += 1
+                return failure
+            played.over, played.times, played.since = played.over + 1, 0, None
+        del self._played[conversation, number]
+        return None
+
+    def _goes_on(self, failure: Failure, played: _Played) -> bool:
+        if not failure.seconds:
+            return played.times < failure.times
+        if played.since is None:
+            played.since = self.clock()
+        return self.clock() - played.since < failure.seconds

@@ -32,11 +32,13 @@ class ToolUse:
 
 @dataclass(frozen=True)
 class Failure:
-    """What goes wrong instead of the step, `times` times in each conversation."""
+    """What goes wrong instead of the step, `times` times in each conversation, or for a while."""
 
     status: int | None = None
     stream: str | None = None
     times: int = 1
+    seconds: float = 0.0
+    """Counted from the first time; then `times` does not count."""
     retry_after: float | None = None
     """Seconds, sent as the `retry-after` header."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -134,8 +136,8 @@ def _tool_use(data: object, where: str) -> ToolUse:
 
 
 def _failure(data: object, where: str) -> Failure:
-    fields = _fields(data, where, {"status", "stream", "times", "retry_after", "headers", "echo"})
-    failure = Failure(**fields)
+    known = {"status", "stream", "times", "seconds", "retry_after", "headers", "echo"}
+    failure = Failure(**_fields(data, where, known))
     if (failure.status is None) == (failure.stream is None):
         raise ScenarioError(f"{where}: a failure has either `status` or `stream`")
     if failure.stream is not None and failure.stream not in STREAM_FAILURES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anthropic
 import httpx2
 import pytest
@@ -42,6 +44,17 @@ async def test_status_fails_its_number_of_times_and_then_succeeds(
     for _ in range(2):
         with pytest.raises(error):
             await ask(client, question)
+
+    assert text(await ask(client, question)) == "Here after all."
+
+
+async def test_status_fails_for_its_time_and_then_succeeds(client: AsyncAnthropic) -> None:
+    question = user(failing(status=529, seconds=1.0))
+
+    for _ in range(2):
+        with pytest.raises(anthropic.OverloadedError):
+            await ask(client, question)
+    await asyncio.sleep(1.0)
 
     assert text(await ask(client, question)) == "Here after all."
 
