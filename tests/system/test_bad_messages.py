@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
 
-from harness.stack import RunningStack
+from harness.stack import RunningStack, running_stack
+from harness.stored import stored
 from patchwright_common import flow
 from patchwright_common.flow import BODY_REFERENCE
 from patchwright_local.demo import BODY, TITLE
@@ -81,11 +81,18 @@ def unreadable(right: dict[str, Any]) -> Iterator[bytes]:
 
 @dataclass
 class Sent:
-    """Sequences by route, and whether the message could be read."""
+    """What nobody can read."""
 
     unreadable: dict[str, set[int]] = field(default_factory=dict)
-    readable: dict[str, set[int]] = field(default_factory=dict)
+    """Sequences by route."""
     pids: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One of its own: what is about a job that nobody knows is tried again for ever."""
+    with running_stack(tmp_path_factory.mktemp("bad"), "auto") as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -102,21 +109,22 @@ async def sent(stack: RunningStack) -> Sent:
 
 async def _send(js: JetStreamContext, route: flow.Route, found: Sent) -> None:
     right = RIGHT[route.name]
-    bad, good = found.unreadable[route.name], found.readable[route.name] = set(), set()
+    bad = found.unreadable[route.name] = set()
+
+    async def send(subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
+        return (await js.publish(subject, body, stream=route.stream.name, headers=headers)).seq
+
     patterns = {subject for consumer in route.consumers for subject in consumer.subjects}
     for pattern in sorted(patterns):
         for number, body in enumerate(unreadable(right)):
-            subject = _concrete(pattern, f"bad{number}")
-            kind = good if route.payload is None and _is_object(body) else bad
-            kind.add((await js.publish(subject, body, stream=route.stream.name)).seq)
+            sequence = await send(_concrete(pattern, f"bad{number}"), body)
+            if route.payload is not None or not _is_object(body):
+                bad.add(sequence)
         name = "unknown"
         body = json.dumps(right | {"job_id": name}).encode()
         odd = {"traceparent": "00-zz-zz-zz", "x-github-delivery": "", BODY_REFERENCE: DIGEST}
         for headers in ({}, odd if route.payload is None else {"traceparent": "nonsense"}):
-            ack = await js.publish(
-                _concrete(pattern, name), body, stream=route.stream.name, headers=headers
-            )
-            good.add(ack.seq)
+            await send(_concrete(pattern, name), body, headers)
 
 
 def _is_object(body: bytes) -> bool:
@@ -183,14 +191,8 @@ def _covers(pattern: str, subject: str) -> bool:
 async def _dead(js: JetStreamContext, consumer: flow.Consumer) -> set[int]:
     """Sequences of this consumer's dead letters."""
     service, entity, verb = consumer.name.split("-", 2)
-    subject, last, found = f"pw.dlq.{service}.{entity}.{verb}.*", 0, set()
-    while True:
-        try:
-            message = await js.get_msg("PW_DLQ", seq=last + 1, subject=subject, next=True)
-        except NotFoundError:
-            return found
-        last = message.seq or 0
-        found.add(int((message.headers or {})["Patchwright-Sequence"]))
+    letters = stored(js, "PW_DLQ", f"pw.dlq.{service}.{entity}.{verb}.*")
+    return {int((letter.headers or {})["Patchwright-Sequence"]) async for letter in letters}
 
 
 async def test_real_request_goes_through_behind_them_and_nothing_has_crashed(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from harness.stack import RunningStack
+from harness.stored import stored
 from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Outcome
@@ -32,22 +34,21 @@ async def finished(stack: RunningStack) -> int:
 async def _labelled(stack: RunningStack) -> list[int]:
     """Where the stream of deliveries holds that a label was set, oldest first."""
     async with stack.nats() as client:
-        js = client.jetstream(timeout=5)
-        last = (await js.stream_info("PW_GITHUB")).state.last_seq
-        stored = [(s, await js.get_msg("PW_GITHUB", seq=s)) for s in range(1, last + 1)]
-    return [s for s, message in stored if "issues.labeled" in (message.subject or "")]
+        labelled = stored(client.jetstream(timeout=5), "PW_GITHUB", "pw.github.issues.labeled.>")
+        return [message.seq or 0 async for message in labelled]
 
 
 async def _idle(stack: RunningStack) -> None:
-    """Return when no consumer has anything left to do."""
-    async with stack.nats() as client, asyncio.timeout(30):
+    """Return when no consumer has anything left to do. Fails after 30 s, naming who has."""
+    deadline = time.monotonic() + 30
+    async with stack.nats() as client:
         js = client.jetstream(timeout=5)
         for consumer in flow.consumers():
             stream = flow.route_of(consumer).stream.name
-            while True:
-                info = await js.consumer_info(stream, consumer.name)
-                if info.num_pending == 0 and info.num_ack_pending == 0:
-                    break
+            while (info := await js.consumer_info(stream, consumer.name)) and (
+                info.num_pending or info.num_ack_pending
+            ):
+                assert time.monotonic() < deadline, info
                 await asyncio.sleep(0.05)
 
 

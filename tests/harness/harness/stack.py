@@ -24,6 +24,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from harness.missed import Missed
+from harness.stored import stored
 from patchwright_common.errors import Permanent
 from patchwright_common.requests import OPERATOR
 from patchwright_ingest.trigger import LABEL
@@ -83,13 +84,11 @@ class RunningStack:
     async def events(self, number: int) -> list[tuple[int, str]]:
         """Sequence and subject of every stored event about an issue's jobs, oldest first."""
         async with self._jetstream() as js:
-            last = (await js.stream_info("PW_EVENTS")).state.last_seq
-            found = []
-            for sequence in range(1, last + 1):
-                message = await js.get_msg("PW_EVENTS", seq=sequence)
-                if f"-{number}-" in (message.subject or ""):
-                    found.append((sequence, message.subject or ""))
-            return found
+            return [
+                (message.seq or 0, message.subject or "")
+                async for message in stored(js, "PW_EVENTS")
+                if f"-{number}-" in (message.subject or "")
+            ]
 
     async def until(
         self, number: int, event: str, *, count: int = 1, timeout: float = 60.0
