@@ -118,7 +118,7 @@ async def _show(run: Run, plan: Plan, console: Console) -> None:
 
 def _line(run: Run, plan: Plan, seconds: float) -> str:
     at, struck = run.progress, sum(run.striker.done.values())
-    waiting = sum(at.waiting.values())
+    waiting = sum(left.pending + left.unacknowledged for left in at.waiting.values())
     return (
         f"{seconds:6.0f} s  {at.phase:9} opened {at.opened}/{len(plan.requests)}  "
         f"finished {at.finished}  waiting {waiting}  sent again {at.redelivered}  "

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import nats.errors
 
@@ -35,6 +36,16 @@ SILENCE = 3.0
 """Seconds at the end in which nothing more may happen."""
 
 
+class Left(NamedTuple):
+    """What a consumer has to do yet."""
+
+    pending: int
+    unacknowledged: int
+    floor: int
+    """Sequence in the stream up to which all is acknowledged."""
+    handed_out: int
+
+
 @dataclass
 class Progress:
     """For whoever watches."""
@@ -45,8 +56,8 @@ class Progress:
     redelivered: int = 0
     lost: int = 0
     """Answers of GitHub."""
-    waiting: dict[str, int] = field(default_factory=dict)
-    """Messages by consumer that are not done."""
+    waiting: dict[str, Left] = field(default_factory=dict)
+    """By consumer, where it is not done."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,8 @@ class Ended:
     seconds: float
     """Until everything was settled."""
 
-    waiting: dict[str, int]
-    """Messages that were not done at the end, by consumer."""
+    waiting: dict[str, Left]
+    """At the end, by consumer."""
 
     @property
     def complaints(self) -> list[str]:
@@ -217,7 +228,13 @@ class Run:
             waiting = {}
             for consumer in flow.consumers():
                 at = await js.consumer_info(flow.route_of(consumer).stream.name, consumer.name)
-                if left := (at.num_pending or 0) + (at.num_ack_pending or 0):
+                left = Left(
+                    at.num_pending or 0,
+                    at.num_ack_pending or 0,
+                    (at.ack_floor.stream_seq if at.ack_floor else 0) or 0,
+                    (at.delivered.stream_seq if at.delivered else 0) or 0,
+                )
+                if left.pending or left.unacknowledged:
                     waiting[consumer.name] = left
             self.progress.waiting = waiting
         return self.progress.finished >= len(self._plan.requests) and not waiting

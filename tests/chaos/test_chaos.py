@@ -22,10 +22,12 @@ PATIENCE = 300.0
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
-    """A folder with a short name: sockets lie in it."""
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a short name: sockets lie in it. What was logged stays as pytest's."""
     path = Path(tempfile.mkdtemp(prefix="pw-chaos-"))
     yield path
+    for folder in path.glob("**/logs"):
+        shutil.copytree(folder, tmp_path / "logs", dirs_exist_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ValidationError
 
 from patchwright_common.errors import Permanent, Retry
@@ -20,6 +22,7 @@ from patchwright_vault.store import GITHUB_APP, GitHubApp, MissingError, Store
 
 if TYPE_CHECKING:
     import httpx2 as httpx
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 JWT_LIFETIME = 540
 """Seconds; GitHub refuses more than 600 and allows for no drift."""
@@ -39,16 +42,23 @@ class _Refused(BaseModel):
     message: str = ""
 
 
-def app_jwt(app: GitHubApp, now: float) -> str:
-    """Prove to be the App (RS256). Raises `Permanent` when the key is not an RSA key in PEM."""
+def app_jwt(app: GitHubApp, now: float, *, checked: bool = False) -> str:
+    """Prove to be the App (RS256). Raises `Permanent` when the key is not an RSA key in PEM.
+
+    `checked` spares the test of the key's primes, eighty times the work of a signature: for a
+    record that passed it on its way into the store.
+    """
     claims = {
         "iat": int(now) - JWT_BACKDATE,
         "exp": int(now) + JWT_LIFETIME,
         "iss": app.app_id,
     }
     try:
-        return jwt.encode(claims, app.private_key, algorithm="RS256")
-    except (ValueError, TypeError, AttributeError, jwt.PyJWTError):
+        key = load_pem_private_key(
+            app.private_key.encode(), None, unsafe_skip_rsa_key_validation=checked
+        )
+        return jwt.encode(claims, cast("RSAPrivateKey", key), algorithm="RS256")
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm, jwt.PyJWTError):
         raise Permanent("The App's private key is not an RSA key in PEM.") from None
 
 
@@ -93,7 +103,7 @@ class AppClient:
         timeout: float = TOTAL_TIMEOUT,
     ) -> Answer:
         """As `request`, for a record that is at hand already."""
-        credential = app_jwt(app, time.time())
+        credential = app_jwt(app, time.time(), checked=True)
         answer = await self.send(app.api_url, method, path, credential, body, timeout=timeout)
         trouble = general_trouble(answer)
         if trouble is not None:

@@ -179,7 +179,9 @@ class Checks:
     async def _as_app(
         self, app: GitHubApp, path: str, kind: type[T], *, method: str = "GET", body: Any = None
     ) -> T:
-        return await self._read(app, method, path, app_jwt(app, time.time()), kind, body=body)
+        return await self._read(
+            app, method, path, app_jwt(app, time.time(), checked=True), kind, body=body
+        )
 
     async def _read(
         self, app: GitHubApp, method: str, path: str, token: str, kind: type[T], *, body: Any = None
