@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.watching import watch
 
@@ -71,9 +71,7 @@ async def known_app(bus: Bus, vault: Vault, given: App) -> AsyncIterator[App]:
     try:
         yield app
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await cancel_until_done(watching)
 
 
 async def _facts(vault: Vault) -> AppFacts:

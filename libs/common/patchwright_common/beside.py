@@ -1,12 +1,12 @@
-"""Work that is done again and again beside something else, and that nothing ends but its end."""
+"""Work that goes on beside something else, and how it is ended."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from patchwright_common.errors import Retry
 
@@ -26,9 +26,25 @@ async def repeated(
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancel_until_done(task)
+
+
+async def cancel_until_done(
+    *tasks: asyncio.Future[Any], patience: float = 1.0, times: int | None = None
+) -> None:
+    """Cancel until all have ended, every `patience` seconds anew; at most that many `times`.
+
+    Once is not enough. In Python 3.11 `asyncio.wait_for`, by which nats-py waits for every answer,
+    loses a cancellation that comes with the answer (https://github.com/python/cpython/issues/86296),
+    and nats-py loses one while its buffers are full: a loop around them would go on for ever, and
+    so would whoever waits for its end. What they raised is not looked at.
+    """
+    left = set(tasks)
+    while left and times != 0:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=patience)
+        times = None if times is None else times - 1
 
 
 async def _repeat(

@@ -28,6 +28,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from patchwright_common import steps, telemetry
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
 from patchwright_common.events import JOB_ID, Event, JobFailed
@@ -252,7 +253,7 @@ async def _kept_alive(message: Msg, consumer: Consumer) -> AsyncIterator[None]:
             raise  # the handler's own, about something smaller
         raise Retry(f"took over {consumer.time_limit:.0f} s") from error
     finally:
-        heart.cancel()
+        await cancel_until_done(heart)
 
 
 def _stopping() -> bool:

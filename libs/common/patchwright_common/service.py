@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from patchwright_common import flow, telemetry, topology
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.bus import AWAY, Bus
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.permissions import inbox
@@ -87,7 +88,7 @@ class Service:
             await asyncio.wait({stopping, *pulling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            await _cancelled(pulling)
+            await cancel_until_done(*pulling, patience=STOP_TIMEOUT / 3, times=3)
         for task in pulling:
             if not task.cancelled():
                 task.result()
@@ -147,16 +148,6 @@ async def connected(name: str, settings: ServiceSettings) -> AsyncIterator[Servi
             log.warning("NATS is away, so nothing could be handed back: %s", away.exceptions)
         finally:
             await asyncio.to_thread(provider.shutdown)
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    """Python 3.11's `wait_for` can lose a cancellation that comes with its result: ask again."""
-    late = tasks
-    for _ in range(3):
-        for task in late:
-            task.cancel()
-        if late:
-            _, late = await asyncio.wait(late, timeout=STOP_TIMEOUT / 3)
 
 
 def _end() -> None:

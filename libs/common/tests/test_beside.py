@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from patchwright_common.beside import repeated
+from patchwright_common.beside import cancel_until_done, repeated
 from patchwright_common.errors import Retry
 
 
@@ -51,3 +51,29 @@ async def test_it_ends_with_its_context_in_the_middle_of_its_work() -> None:
     async with repeated(work, pause=60, what="swept", at_once=True):
         await asyncio.sleep(0.05)
     assert ended.is_set()
+
+
+async def _deaf(times: int) -> None:
+    """As a loop around what loses cancellations."""
+    while True:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            if not times:
+                raise
+            times -= 1
+
+
+async def test_task_that_lost_its_cancellation_is_cancelled_again() -> None:
+    tasks = [asyncio.create_task(_deaf(times)) for times in (0, 2)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(cancel_until_done(*tasks, patience=0.01), 5)
+    assert [task.cancelled() for task in tasks] == [True, True]
+
+
+async def test_task_that_never_listens_is_left_after_so_many_times() -> None:
+    task = asyncio.create_task(_deaf(3))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(cancel_until_done(task, patience=0.01, times=2), 5)
+    assert not task.done()
+    await asyncio.wait_for(cancel_until_done(task, patience=0.01), 5)

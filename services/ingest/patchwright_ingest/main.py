@@ -11,6 +11,7 @@ from pydantic import Field
 
 from patchwright_common import flow
 from patchwright_common.app_facts import App, known_app
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.claims import Claims
 from patchwright_common.credentials import Vault
 from patchwright_common.listening import Server, bound
@@ -135,10 +136,8 @@ async def _serve(service: Service, listener: socket.socket, settings: IngestSett
         announcing = tasks.create_task(_announce(server, listener, secrets))
         recovering = tasks.create_task(_recover(recovery, server, secrets, settings))
         await until_stopped()
-        recovering.cancel()
-        keeping.cancel()
-        announcing.cancel()
         server.should_exit = True
+        await cancel_until_done(recovering, keeping, announcing)
 
 
 async def _announce(server: Server, listener: socket.socket, secrets: WebhookSecrets) -> None:

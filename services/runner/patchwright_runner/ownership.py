@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from patchwright_common import steps
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Overtaken, PatchwrightError, Permanent, Retry
 from patchwright_runner.agent.protocol import CutOff
@@ -18,6 +19,8 @@ HEARTBEAT = 5.0
 LOOK = 1.0
 """Seconds between two looks whether somebody stopped the job. No service may make a consumer, as
 watching a key would take, and one read a second costs nothing beside a model."""
+PUT_AWAY = 20.0
+"""Seconds in which an attempt that was told to end puts its box away."""
 CRASH_LIMIT = 3
 """How many runners a job may take down, without a turn between them, before it is given up."""
 
@@ -72,13 +75,11 @@ class Ownership:
         working = asyncio.ensure_future(work())
         beating = asyncio.create_task(self._repeat(self._heartbeat, self.check))
         looking = asyncio.create_task(self._repeat(LOOK, self.check_not_stopped))
-        tasks = (working, beating, looking)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, beating, looking), return_when=asyncio.FIRST_COMPLETED)
             for beside in (beating, looking):
                 if beside.done():
-                    working.cancel()
-                    await asyncio.wait((working,))
+                    await cancel_until_done(working, patience=PUT_AWAY)
                     beside.result()
             await working
         except Overtaken:
@@ -90,9 +91,8 @@ class Ownership:
             await asyncio.shield(self._record_end())
             raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel_until_done(beating, looking)
+            await cancel_until_done(working, patience=PUT_AWAY)
 
     async def _repeat(self, pause: float, look: Callable[[], Awaitable[None]]) -> None:
         while True:

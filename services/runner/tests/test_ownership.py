@@ -48,6 +48,26 @@ async def test_work_is_cancelled_when_the_job_is_taken_over(claims: Claims) -> N
     assert ended == ["put away"]
 
 
+async def test_look_that_loses_its_cancellation_does_not_hold_the_job(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python 3.11's `wait_for` does when NATS answers in that moment."""
+    lost: list[str] = []
+
+    async def beat(_self: Claims, _job_id: str, _epoch: int) -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            if lost:
+                raise
+            lost.append("once")
+
+    owned = await Ownership.take(claims, JOB, "first", heartbeat=0.01)
+    monkeypatch.setattr(Claims, "beat", beat)
+    await asyncio.wait_for(owned.during(lambda: asyncio.sleep(0.1)), 10)
+    assert lost
+
+
 @pytest.mark.parametrize("error", [Retry("away"), Permanent("no"), ValueError("odd")])
 async def test_failure_of_an_overtaken_owner_is_not_reported(
     claims: Claims, error: Exception

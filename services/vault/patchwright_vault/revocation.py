@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from patchwright_common import requests, telemetry
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.bus import AWAY
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JOB_ID, JobFinished
@@ -90,8 +91,7 @@ class Revocation:
         try:
             yield
         finally:
-            sweeping.cancel()
-            await asyncio.wait({sweeping})
+            await cancel_until_done(sweeping)
             with contextlib.suppress(*AWAY):
                 await notes.unsubscribe()
 

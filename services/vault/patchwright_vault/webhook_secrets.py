@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from patchwright_common.beside import cancel_until_done
 from patchwright_common.errors import Permanent, Retry
 from patchwright_vault.accepting import accepted
 from patchwright_vault.store import WEBHOOK_SECRET, MissingError, Store
@@ -187,8 +188,7 @@ class WebhookSecrets:
         try:
             yield
         finally:
-            expiring.cancel()
-            await asyncio.wait({expiring})
+            await cancel_until_done(expiring)
 
     async def _keep_expiring(self) -> None:
         while True:
