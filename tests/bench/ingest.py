@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import stamina
 
 from services.ingest.tests.chain import Chain, chain
 from services.ingest.tests.webhooks import headers, signature
@@ -111,11 +112,7 @@ async def _send(running: Chain, count: int, connections: int, name: str, found: 
             )
             if kind.stranger:
                 given["X-Forwarded-For"] = kind.stranger
-            try:
-                answer = await http.post(url, content=kind.body, headers=given)
-            except httpx.TransportError:
-                # The server closes what was idle for long; once more, under the same id.
-                answer = await http.post(url, content=kind.body, headers=given)
+            answer = await _post(http, url, kind.body, given)
             found.answers[kind.status, answer.status_code] += 1
             if answer.status_code == 202:
                 stored.add(kind.delivery_id)
@@ -128,6 +125,14 @@ async def _send(running: Chain, count: int, connections: int, name: str, found: 
         for _ in range(connections):
             tasks.create_task(sender(http))
     return len(stored)
+
+
+@stamina.retry(on=httpx.TransportError, attempts=5, wait_initial=0.01)
+async def _post(
+    http: httpx.AsyncClient, url: str, body: bytes, given: dict[str, str]
+) -> httpx.Response:
+    """Under the same id each time: the server closes connections that were idle for long."""
+    return await http.post(url, content=body, headers=given)
 
 
 async def _decided(running: Chain, count: int) -> None:
