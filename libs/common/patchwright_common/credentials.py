@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from patchwright_common import requests, wire
-from patchwright_common.errors import Permanent, Retry
+from patchwright_common.errors import NotInstalled, Permanent, Retry
 
 if TYPE_CHECKING:
     from patchwright_common.bus import Bus
@@ -98,6 +98,7 @@ class Reply(BaseModel):
     """Seconds since the epoch; 0 for what does not expire."""
     error: str = ""
     permanent: bool = False
+    not_installed: bool = False
     retry_after: float | None = None
 
 
@@ -186,6 +187,8 @@ class Vault:
     ) -> Reply:
         """The vault's answer. Raises `Permanent` for a refusal, `Retry` for everything else."""
         reply = await self.exchange(verb, json.dumps(body or {}), job_id=job_id, seal_to=seal_to)
+        if reply.error and reply.not_installed:
+            raise NotInstalled(reply.error)
         if reply.error and reply.permanent:
             raise Permanent(reply.error)
         if reply.error:

@@ -3,6 +3,7 @@
 PatchwrightError
 ├── Retry        try again later: nothing is wrong with the message
 ├── Permanent    never try again: dead letter, then tell the user
+│   └── NotInstalled    whom nobody can tell: the App has no access any more
 └── Overtaken    someone else owns the job now: stop without a trace
 """
 
@@ -40,6 +41,10 @@ class Permanent(PatchwrightError):
         self.reason = reason
         self.advice = advice
         self.details = details
+
+
+class NotInstalled(Permanent):
+    """GitHub lets the App no more into the repository, so nobody there can be told either."""
 
 
 class Overtaken(PatchwrightError):

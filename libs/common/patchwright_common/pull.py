@@ -89,4 +89,8 @@ class PullLoop:
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=STOP_TIMEOUT)
+            # Whoever asks for our end twice must not cut theirs short.
+            ending = asyncio.ensure_future(asyncio.wait(self._running, timeout=STOP_TIMEOUT))
+            while not ending.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(ending)

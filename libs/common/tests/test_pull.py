@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from harness.nats import NatsServer
 from patchwright_common.bus import Bus
 from patchwright_common.events import JobReadied
@@ -110,3 +112,26 @@ async def test_loop_goes_on_after_the_bus_was_away(bus: Bus, nats: NatsServer) -
         await _ready(bus, "later")
         await asyncio.wait_for(seen.wait(), 20)
         assert not task.done()
+
+
+async def test_handlers_put_their_things_away_even_when_it_is_asked_to_end_again(bus: Bus) -> None:
+    started = asyncio.Event()
+    ends: list[str] = []
+
+    async def handle(delivery: Delivery) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.3)
+            ends.append(delivery.job_id)
+
+    await _ready(bus, "a")
+    async with _running(bus, handle, slots=1) as task:
+        await _until(started)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ends == ["a"]

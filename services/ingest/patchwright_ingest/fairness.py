@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from patchwright_common import steps
 from patchwright_common.beside import repeated
 from patchwright_common.bus import Bus
-from patchwright_common.claims import Claims
+from patchwright_common.claims import Claims, Unreadable
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JobReadied, JobRequested
 from patchwright_common.flow import JOB_READIED
@@ -82,9 +82,14 @@ class Fairness:
 
     async def _ready(self, turns: Turns) -> None:
         for turn in turns.ready:
+            try:
+                if await self._stops.is_stopped(turn.job_id):
+                    continue  # it gives its place on with its result
+            except Unreadable as error:
+                # The others must not wait for the operator.
+                log.error("%s keeps its place unused: %s", turn.job_id, error.reason)
+                continue
             # Published again each time: after a crash in between, nobody else would.
-            if await self._stops.is_stopped(turn.job_id):
-                continue  # it gives its place on with its result
             readied = JobReadied(job_id=turn.job_id)
             await self._bus.emit(JOB_READIED, readied, step="", once=True)
             steps.reached("triage.job-readied")
@@ -98,13 +103,22 @@ class Fairness:
     async def sweep(self) -> None:
         """Let go on what a lost step left behind: a place that is held by a job with a result."""
         for installation in await self._claims.keys("turns"):
-            key = f"turns.{installation}"
-            turns = await self._claims.read(key, Turns) or NO_TURNS
-            for turn in (*turns.ready, *turns.waiting):
+            try:
+                await self._sweep(f"turns.{installation}")
+            except Unreadable as error:
+                log.error("the turns of %s are not swept: %s", installation, error.reason)
+
+    async def _sweep(self, key: str) -> None:
+        turns = await self._claims.read(key, Turns) or NO_TURNS
+        for turn in (*turns.ready, *turns.waiting):
+            try:
                 outcome = await self._claims.outcome(turn.job_id)
-                if outcome is not None and outcome.reported_at is not None:
-                    await self._finish(turn.job_id)
-            await self._ready(await self._claims.read(key, Turns) or NO_TURNS)
+            except Unreadable as error:
+                log.error("%s keeps its place: %s", turn.job_id, error.reason)
+                continue
+            if outcome is not None and outcome.reported_at is not None:
+                await self._finish(turn.job_id)
+        await self._ready(await self._claims.read(key, Turns) or NO_TURNS)
 
     async def _finish(self, job_id: str) -> None:
         try:

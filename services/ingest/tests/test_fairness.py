@@ -231,3 +231,15 @@ async def test_sweep_leaves_what_runs_alone(bus: Bus) -> None:
         await Fairness(bus, counter.claims, SHARES).sweep()
         assert await counter.claims.read("turns.1", Turns) == before
         assert len(await counter.ids("readied")) == 2
+
+
+async def test_unreadable_record_of_one_job_holds_up_no_other(bus: Bus) -> None:
+    async with triage(bus) as counter:
+        await counter.ask(*(job(7, issue) for issue in range(1, 4)))
+        first, second = await counter.ids("readied")
+        bucket = await bus.js.key_value(flow.PW_CLAIMS.name)
+        for key in (f"outcome.{first}", "turns.0"):
+            await bucket.put(key, b"no record")
+        await counter.decide(second)
+        await Fairness(bus, counter.claims, SHARES).sweep()
+        assert await counter.ids("readied") == [first, second, "7-3-issue-1"]

@@ -21,7 +21,7 @@ from patchwright_common import steps, telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
 from patchwright_common.credentials import TokenRequest, Vault
-from patchwright_common.errors import Overtaken, Permanent
+from patchwright_common.errors import NotInstalled, Overtaken, Permanent, Retry
 from patchwright_common.events import (
     AnswerProduced,
     ChangeProduced,
@@ -121,11 +121,14 @@ class Results:
     async def show_again(self, job_id: str, edited_at: datetime | None = None) -> None:
         """Write a result that is visible already once more, over what was written since.
 
-        `edited_at` is when, by GitHub's clock, if that is known.
+        `edited_at` is when, by GitHub's clock, if that is known. Raises `Retry` where the result
+        is decided and not reported: it may be visible, and somebody has to look after the report.
         """
         outcome = await self._claims.outcome(job_id)
-        if outcome is None or outcome.reported_at is None:
+        if outcome is None:
             return
+        if outcome.reported_at is None:
+            raise Retry("the result is about to be visible")
         if edited_at is None or edited_at >= outcome.reported_at:
             await self._show(await self._bus.job(job_id), outcome, None)
 
@@ -275,14 +278,14 @@ class Results:
     async def _show_cancelled(self, job: JobRequested, event: JobCancelled, fence: Fence) -> Shown:
         try:
             posted = await self._final_comment(job, self._texts.cancelled(event), fence)
-        except RefusedError as refused:
+        except (RefusedError, NotInstalled) as refused:
             return _unseen("cancelled", refused, f"{event.cause} by {event.by}")
         return Shown("cancelled", posted)
 
     async def _show_failure(self, job: JobRequested, event: JobFailed, fence: Fence) -> Shown:
         try:
             return await self._show_what_is_left(job, event, fence)
-        except RefusedError as refused:
+        except (RefusedError, NotInstalled) as refused:
             return _unseen("failure", refused, event.reason)
 
     async def _show_what_is_left(self, job: JobRequested, event: JobFailed, fence: Fence) -> Shown:
@@ -332,9 +335,16 @@ def token_request(job: JobRequested) -> TokenRequest:
     )
 
 
-def _unseen(kind: Kind, refused: RefusedError, what: str) -> Shown:
-    """A result that nobody is left to be told: the issue's queue must not wait for it."""
-    if refused.status not in GONE:
+def _archived(refused: RefusedError) -> bool:
+    return refused.status == httpx.codes.FORBIDDEN and "archived" in refused.reason
+
+
+def _unseen(kind: Kind, refused: RefusedError | NotInstalled, what: str) -> Shown:
+    """A result that nobody is left to be told: neither the issue's queue nor others must wait.
+
+    An App that is installed anew has another installation, which the job's record does not name.
+    """
+    if isinstance(refused, RefusedError) and not (refused.status in GONE or _archived(refused)):
         raise refused
-    log.error("the issue is gone, so nobody saw: %s", what)
+    log.error("the issue is out of reach, so nobody saw: %s", what)
     return Shown(kind, Posted(0, "", datetime.now(UTC)))

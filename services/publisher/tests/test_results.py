@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from patchwright_common import flow
-from patchwright_common.errors import Permanent
+from patchwright_common.claims import Outcome
+from patchwright_common.errors import Permanent, Retry
 from patchwright_common.messaging import Deliveries, Delivery
+from patchwright_publisher.results import Results
 
-from .service import World
+from .service import Job, World, requested
 
 
 async def test_change_becomes_a_pull_request(world: World) -> None:
@@ -300,6 +303,46 @@ async def test_answer_to_a_deleted_issue_ends_the_job(world: World) -> None:
     await job.answer()
     finished = await job.finished()
     assert (finished.result, finished.url) == ("failure", "")
+
+
+async def test_failure_of_an_app_that_was_removed_ends_the_job(world: World) -> None:
+    """Installed anew it has another number, so the job's own would be refused for ever."""
+    issue = await world.github.open_issue(
+        world.scene.name, "Nobody is left", token=world.scene.person.token
+    )
+    record = requested(world.scene, issue["number"], "Nobody is left", world.workshop().base)
+    former = record.repository.model_copy(update={"installation_id": 99_999_999})
+    job = Job(world, record.model_copy(update={"repository": former}))
+    await world.bus.emit(flow.JOB_REQUESTED, job.record, step="requested", once=True)
+    await world.claims.take(job.id, "runner-1")
+    await job.failure()
+    finished = await job.finished()
+    assert (finished.result, finished.url) == ("failure", "")
+
+
+async def test_archived_repository_ends_the_job(world: World) -> None:
+    job = await world.job()
+    await job.handled()
+    body = {"message": "Repository was archived so is read-only."}
+    await world.github.fault("PATCH", "/issues/comments/", status=403, body=body, times=99)
+    await job.failure()
+    finished = await job.finished()
+    await world.github.clear_faults()
+    assert (finished.result, finished.url) == ("failure", "")
+
+
+async def test_edit_between_the_result_and_its_report_is_looked_at_again(world: World) -> None:
+    """The edit may have hidden the result, and only after the report somebody can put it right."""
+    job = await world.job()
+    await job.handled()
+    unused: Any = None
+    results = Results(
+        world.bus, world.claims, unused, unused, open_session=unused, bot="", github=""
+    )
+    await results.show_again(job.id)
+    await world.claims.decide(job.id, Outcome(kind="answer", sequence=1))
+    with pytest.raises(Retry):
+        await results.show_again(job.id)
 
 
 async def test_dead_letter_of_another_service_is_told_to_the_user(world: World) -> None:

@@ -48,6 +48,8 @@ class Sweeper:
         """Make the lost jobs ready again; their ids."""
         lost = []
         for job_id in await self._claims.keys("claim"):
+            if job_id in self._settled:
+                continue
             try:
                 claim = await self._claims.claim(job_id)
                 if claim is None or not await self._is_lost(job_id, claim):
@@ -64,8 +66,6 @@ class Sweeper:
 
     async def _is_lost(self, job_id: str, claim: Claim) -> bool:
         """Open, no heartbeat, nothing for the publisher to do, and no message that waits."""
-        if job_id in self._settled:
-            return False
         if await self._claims.outcome(job_id) is not None:
             self._settled.add(job_id)
             return False

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from patchwright_common import telemetry
 from patchwright_common.credentials import Reply, Request, sealed_reply
-from patchwright_common.errors import Permanent, Retry
+from patchwright_common.errors import NotInstalled, Permanent, Retry
 from patchwright_common.permissions import inbox
 from patchwright_common.requests import IDENTITIES, PREFIX, VERBS, allowed
 from patchwright_common.requests import subject as subject_of
@@ -132,7 +132,8 @@ class Handlers:
             log.error("refused %s to %s: %s", ask.verb, ask.caller, error.reason)
             telemetry.fail(error.reason)
             await self._audit.refused(ask, error.reason)
-            return Reply(error=error.reason, permanent=True)
+            gone = isinstance(error, NotInstalled)
+            return Reply(error=error.reason, permanent=True, not_installed=gone)
         if ask.verb not in PUBLIC | CHANGING:
             await self._audit.given(ask, grant)
         self._absences.pop((ask.caller, ask.verb), None)

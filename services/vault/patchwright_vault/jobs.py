@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 WITHOUT_A_JOB = ("triage",)
 """Those that ask before there is one."""
-STRAGGLER = timedelta(minutes=10)
+STRAGGLER = timedelta(hours=3)
 """After a job's result became visible. What begins on the job later sees the result and asks
-for nothing, and what was at it already ends within this time (`time_limit` in flow.py)."""
+for nothing, and what was at it already ends within this time (`time_limit` in flow.py). A late
+edit that hid the result is put right for as long as its message is tried."""
 
 
 class Jobs:

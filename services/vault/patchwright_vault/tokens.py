@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from patchwright_common import telemetry
-from patchwright_common.errors import Permanent, Retry
+from patchwright_common.errors import NotInstalled, Permanent, Retry
 from patchwright_vault.app import AppClient, message_of
 from patchwright_vault.grants import TOKEN_PERMISSIONS
 from patchwright_vault.holdings import Holdings, Purpose, Token
@@ -107,11 +107,11 @@ def _refusal(answer: Answer) -> Permanent | Retry:
     """What a status means; the body is not quoted, since it may echo what was sent."""
     match answer.status:
         case 404:
-            return Permanent("The App is not installed on this repository any more.")
+            return NotInstalled("The App is not installed on this repository any more.")
+        case 422 if "not accessible to the parent installation" in message_of(answer):
+            return NotInstalled("The App's installation does not cover this repository any more.")
         case 422:
-            return Permanent(
-                "The App's installation lacks a permission, or does not cover the repository."
-            )
+            return Permanent("The App's installation lacks a permission.")
         case 403 if "suspended" in message_of(answer):
             return Permanent("The App's installation is suspended.")
         case status:

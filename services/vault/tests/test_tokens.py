@@ -283,13 +283,16 @@ async def test_real_refusals_of_github_are_understood(vault: Serving, ours: Toke
     for wrong, words in ((unknown, "not installed"), (foreign, "does not cover")):
         reply = await vault.ask("triage", "token", wrong)
         assert reply.permanent
+        assert reply.not_installed
         assert words in reply.error
     poor = f"labs-{ours.repository_id}/poor"
     made = await vault.github.create_repository(poor, {"a": "b"})
     permissions = {"metadata": "read", "contents": "read"}
     installation = await vault.github.install(vault.app.id, [poor], permissions=permissions)
     little = await vault.job(TokenRequest(installation_id=installation, repository_id=made.id))
-    assert "lacks a permission" in (await vault.ask("publisher", "token", little)).error
+    reply = await vault.ask("publisher", "token", little)
+    assert "lacks a permission" in reply.error
+    assert not reply.not_installed
     assert await vault.token("runner", little)
 
 
