@@ -61,9 +61,11 @@ class PullLoop:
         finally:
             # First, or what is handed back would be sent to our own open request at once; and
             # closing the connection would wait for a queue that nobody empties.
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
-            await self._stop()
+            try:
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await subscription.unsubscribe()
+            finally:
+                await self._stop()
 
     async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> bool:
         """Whether a message came and takes up the slot."""

@@ -90,7 +90,8 @@ class Service:
             stopping.cancel()
             await cancel_until_done(*pulling, patience=STOP_TIMEOUT / 3, times=3)
         for task in pulling:
-            if not task.cancelled():
+            # One whose handlers do not end in time is left to the end of the process.
+            if task.done() and not task.cancelled():
                 task.result()
 
 

@@ -14,6 +14,7 @@ import pytest
 from harness.nats import NatsServer, connected
 from harness.programs import Program, program
 from patchwright_common import topology
+from patchwright_common.bus import Bus
 
 READY = r'"text": "ready"'
 
@@ -140,4 +141,48 @@ async def test_service_whose_connection_is_closed_for_good_ends_with_an_error(
     async with program("python", "-c", CLOSING, nats.url) as running:
         assert await asyncio.wait_for(running.process.wait(), 30) == 1
         await running.line("NATS closed the connection and takes no new one")
+        assert "Traceback" not in "\n".join(running.lines)
+
+
+DEAF = r"""
+import asyncio, sys, time
+from nats.js import JetStreamContext
+from patchwright_common import flow, pull, service
+from patchwright_common.service import ServiceSettings, connected, run
+
+pull.STOP_TIMEOUT = service.STOP_TIMEOUT = 0.5
+unsubscribe = JetStreamContext.PullSubscription.unsubscribe
+
+async def slowly(subscription):
+    await asyncio.sleep(0.1)
+    await unsubscribe(subscription)
+
+JetStreamContext.PullSubscription.unsubscribe = slowly
+
+async def handle(delivery):
+    print("at work", flush=True)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            await asyncio.sleep(3)
+        except asyncio.CancelledError:
+            pass
+
+async def serve():
+    async with connected("triage", ServiceSettings(nats_url=sys.argv[1])) as connection:
+        loop = pull.PullLoop(connection.bus, flow.TRIAGE_DELIVERY_RECEIVED, handle)
+        await connection.consume(loop)
+
+run(serve)
+"""
+
+
+async def test_service_ends_well_though_a_handler_takes_longer_than_it_may(
+    nats: NatsServer, bus: Bus
+) -> None:
+    await bus.js.publish("pw.github.issues.opened.1", b"{}")
+    async with program("python", "-c", DEAF, nats.url) as running:
+        await running.line("at work")
+        running.process.terminate()
+        assert await asyncio.wait_for(running.process.wait(), 20) == 0
         assert "Traceback" not in "\n".join(running.lines)
