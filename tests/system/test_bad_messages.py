@@ -18,7 +18,7 @@ import pytest_asyncio
 from nats.js import JetStreamContext
 
 from harness.stack import RunningStack, running_stack
-from harness.stored import stored
+from harness.stored import messages_of
 from patchwright_common import flow
 from patchwright_common.flow import BODY_REFERENCE
 from patchwright_local.demo import BODY, TITLE
@@ -191,7 +191,7 @@ def _covers(pattern: str, subject: str) -> bool:
 async def _dead(js: JetStreamContext, consumer: flow.Consumer) -> set[int]:
     """Sequences of this consumer's dead letters."""
     service, entity, verb = consumer.name.split("-", 2)
-    letters = stored(js, "PW_DLQ", f"pw.dlq.{service}.{entity}.{verb}.*")
+    letters = messages_of(js, "PW_DLQ", f"pw.dlq.{service}.{entity}.{verb}.*")
     return {int((letter.headers or {})["Patchwright-Sequence"]) async for letter in letters}
 
 

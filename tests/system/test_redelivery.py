@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from harness.stack import RunningStack
-from harness.stored import stored
+from harness.stored import messages_of
 from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Outcome
@@ -34,7 +34,8 @@ async def finished(stack: RunningStack) -> int:
 async def _labelled(stack: RunningStack) -> list[int]:
     """Where the stream of deliveries holds that a label was set, oldest first."""
     async with stack.nats() as client:
-        labelled = stored(client.jetstream(timeout=5), "PW_GITHUB", "pw.github.issues.labeled.>")
+        js = client.jetstream(timeout=5)
+        labelled = messages_of(js, "PW_GITHUB", "pw.github.issues.labeled.>")
         return [message.seq or 0 async for message in labelled]
 
 

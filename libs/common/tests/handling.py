@@ -12,9 +12,9 @@ from pathlib import Path
 
 from nats.aio.msg import Msg
 from nats.js import api
-from nats.js.errors import NotFoundError
 
 from harness.nats import NatsServer, connected
+from harness.stored import messages_of
 from patchwright_common.bus import Bus
 from patchwright_common.events import JobFailed, JobReadied, JobRequested, Repository
 from patchwright_common.flow import (
@@ -160,17 +160,7 @@ async def ready(bus: Bus, job_id: str = JOB) -> int:
 async def messages(bus: Bus, subject: str) -> list[api.RawStreamMsg]:
     """Everything stored under a subject or pattern, in order."""
     stream = PW_DLQ if subject.startswith("pw.dlq.") else PW_EVENTS
-    last = (await bus.js.stream_info(stream.name)).state.last_seq
-    found: list[api.RawStreamMsg] = []
-    sequence = 1
-    while sequence <= last:
-        try:
-            message = await bus.js.get_msg(stream.name, seq=sequence, subject=subject, next=True)
-        except NotFoundError:
-            break
-        found.append(message)
-        sequence = (message.seq or last) + 1
-    return found
+    return [message async for message in messages_of(bus.js, stream.name, subject)]
 
 
 async def failures(bus: Bus) -> list[JobFailed]:

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import pytest
 from nats.aio.msg import Msg
-from nats.js.errors import NotFoundError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +22,7 @@ from starlette.routing import Route
 from harness.nats import NatsServer
 from harness.nats import bus as connect
 from harness.programs import Program, program
+from harness.stored import messages_of
 from harness.vault import ScriptedVault, scripted_vault
 from patchwright_common.bus import Bus
 from patchwright_local.buffer import ROOM, Buffer
@@ -98,13 +98,7 @@ class Laptop:
         async with asyncio.timeout(PATIENCE):
             while (await self.bus.js.stream_info("PW_GITHUB")).state.messages < count:
                 await asyncio.sleep(0.05)
-        found = []
-        for sequence in range(1, (await self.bus.js.stream_info("PW_GITHUB")).state.last_seq + 1):
-            try:
-                found.append(await self.bus.js.get_msg("PW_GITHUB", seq=sequence))
-            except NotFoundError:
-                continue
-        return found
+        return [message async for message in messages_of(self.bus.js, "PW_GITHUB")]
 
     async def ids(self, count: int) -> list[str]:
         return [(m.headers or {})["x-github-delivery"] for m in await self.stored(count)]

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 import uvicorn
-from nats.js.errors import NotFoundError
 from pydantic import SecretStr
 
+from harness.stored import messages_of
 from patchwright_common.bus import Bus
 from patchwright_common.listening import Server, bound
 from patchwright_ingest.admission import Limits
@@ -61,15 +61,10 @@ class Stored:
 
 async def stored(bus: Bus, stream: str = "PW_GITHUB") -> list[Stored]:
     """Every message of a stream, oldest first."""
-    state = (await bus.js.stream_info(stream)).state
-    found = []
-    for sequence in range(max(1, state.first_seq), state.last_seq + 1):
-        try:
-            message = await bus.js.get_msg(stream, seq=sequence)
-        except NotFoundError:
-            continue
-        found.append(Stored(message.subject or "", message.data or b"", message.headers or {}))
-    return found
+    return [
+        Stored(message.subject or "", message.data or b"", message.headers or {})
+        async for message in messages_of(bus.js, stream)
+    ]
 
 
 class Endpoint:

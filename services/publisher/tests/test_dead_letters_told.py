@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from harness.stored import messages_of
 from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.flow import Consumer
@@ -44,9 +45,8 @@ async def consuming(bus: Bus, consumer: Consumer) -> AsyncIterator[None]:
 
 async def letters(bus: Bus, job_id: str) -> list[dict[str, str]]:
     """The headers of the job's dead letters."""
-    last = (await bus.js.stream_info("PW_DLQ")).state.last_seq
-    stored = [await bus.js.get_msg("PW_DLQ", seq=n) for n in range(1, last + 1)]
-    return [m.headers or {} for m in stored if (m.subject or "").endswith(f".{job_id}")]
+    found = messages_of(bus.js, "PW_DLQ", f"pw.dlq.*.*.*.{job_id}")
+    return [letter.headers or {} async for letter in found]
 
 
 def test_there_is_such_a_consumer_for_each_step_of_a_job() -> None:

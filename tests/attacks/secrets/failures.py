@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from harness.stack import RunningStack
+from harness.stored import messages_of
 from patchwright_local.demo_app import PERSON
 from standin_github.client import StandinGitHub
 from standin_model.scripting import bash, issue_with_script
@@ -291,9 +292,8 @@ class Stories:
 
     async def _dead_letter(self, site: Site) -> None:
         async def found() -> bool:
-            last = (await self._js.stream_info("PW_DLQ")).state.last_seq
-            stored = [await self._js.get_msg("PW_DLQ", seq=n) for n in range(1, last + 1)]
-            return any(site.name.encode() in (message.data or b"") for message in stored)
+            bodies = [letter.data or b"" async for letter in messages_of(self._js, "PW_DLQ")]
+            return any(site.name.encode() in body for body in bodies)
 
         await self._until(found, f"a dead letter for {site.name}")
 

@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from harness.missed import Missed
-from harness.stored import stored
+from harness.stored import messages_of
 from patchwright_common.errors import Permanent
 from patchwright_common.requests import OPERATOR
 from patchwright_ingest.trigger import LABEL
@@ -86,7 +86,7 @@ class RunningStack:
         async with self._jetstream() as js:
             return [
                 (message.seq or 0, message.subject or "")
-                async for message in stored(js, "PW_EVENTS")
+                async for message in messages_of(js, "PW_EVENTS")
                 if f"-{number}-" in (message.subject or "")
             ]
 

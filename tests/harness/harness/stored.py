@@ -9,7 +9,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 
-async def stored(
+async def messages_of(
     js: JetStreamContext, stream: str, subject: str = ">"
 ) -> AsyncIterator[RawStreamMsg]:
     """The messages, oldest first."""

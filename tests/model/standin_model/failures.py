@@ -7,7 +7,6 @@ in the same way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from standin_model.scenario import Failure, Step
@@ -26,7 +25,6 @@ class _Played:
 class Failures:
     """How far each step of each conversation has got in its failures so far."""
 
-    clock: Callable[[], float] = time.monotonic
     _played: dict[tuple[str, int], _Played] = field(default_factory=dict)
 
     def due(self, conversation: str, number: int, step: Step) -> Failure | None:
@@ -44,5 +42,5 @@ class Failures:
         if not failure.seconds:
             return played.times < failure.times
         if played.since is None:
-            played.since = self.clock()
-        return self.clock() - played.since < failure.seconds
+            played.since = time.monotonic()
+        return time.monotonic() - played.since < failure.seconds
