@@ -3,6 +3,9 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 set positional-arguments
 
+# uv trusts what the system trusts, a company's own authority included, as in ./bootstrap.
+export UV_SYSTEM_CERTS := env("UV_SYSTEM_CERTS", "1")
+
 bin := justfile_directory() / ".venv/bin"
 
 # List every task
