@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 from harness.armed import Order
 from harness.programs import Program
 
-STALLED = 2.0
+STALLED = 1.0
 """Seconds without a step after which more work is asked for."""
+AT_ONCE = 3
+"""Of a kind; the machine has to do it all."""
 PATIENCE = 120.0
 """Seconds for a whole crowd."""
 
@@ -68,8 +71,10 @@ class Crowd:
             if len(missing) < before:
                 before, changed = len(missing), now
             elif now - changed > STALLED:
-                for kind in {wanted[step] for step, _ in missing}:
-                    await ask(kind)
+                asked = Counter(wanted[step] for step, _ in missing)
+                for kind, count in asked.items():
+                    for _ in range(min(count, AT_ONCE)):
+                        await ask(kind)
                 changed = loop.time()
             await asyncio.sleep(0.05)
 

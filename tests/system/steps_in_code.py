@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from patchwright_common import flow
@@ -11,6 +12,7 @@ from patchwright_common import flow
 ROOT = Path(__file__).parents[2]
 
 
+@cache
 def in_code() -> frozenset[str]:
     """Every step that a service can reach; those of `messaging.py` once for each consumer."""
     found = [

@@ -72,13 +72,17 @@ class Session:
             for item in items:
                 yield item
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Create something. May have happened even when it raises `Retry`."""
-        return (await self._request("POST", path, body))[0]
+    async def post(self, path: str, body: Mapping[str, Any], *, by: float | None = None) -> Any:
+        """Create something. May have happened even when it raises `Retry`.
 
-    async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Change something."""
-        return (await self._request("PATCH", path, body))[0]
+        Nothing is sent after `by`, a time of `time.monotonic()`: whoever stood still since it
+        looked whether to write has to look again.
+        """
+        return (await self._request("POST", path, body, by))[0]
+
+    async def patch(self, path: str, body: Mapping[str, Any], *, by: float | None = None) -> Any:
+        """Change something; `by` as in `post`."""
+        return (await self._request("PATCH", path, body, by))[0]
 
     async def delete(self, path: str) -> None:
         """Delete something; what is already gone is no error."""
@@ -89,19 +93,23 @@ class Session:
                 raise
 
     async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        by: float | None = None,
     ) -> tuple[Any, str | None]:
         url = self._client.base_url.join(path)
         name = f"{method} {_template(url.path.removeprefix(self._client.base_url.path))}"
         with telemetry.span(name, attributes={"http.request.method": method}):
             try:
                 async with asyncio.timeout(TOTAL_TIMEOUT):
-                    response = await self._sent(method, url, body)
+                    response = await self._sent(method, url, body, by)
                     if response.status_code == httpx.codes.UNAUTHORIZED and self._renew:
                         # Nothing was done, so any method may be repeated.
                         renew, self._renew = self._renew, None
                         self._token = await renew(self._token)
-                        response = await self._sent(method, url, body)
+                        response = await self._sent(method, url, body, by)
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise Retry(f"GitHub did not answer: {type(error).__name__}") from error
             try:
@@ -115,7 +123,7 @@ class Session:
         return data, following
 
     async def _sent(
-        self, method: str, url: httpx.URL, body: Mapping[str, Any] | None
+        self, method: str, url: httpx.URL, body: Mapping[str, Any] | None, by: float | None
     ) -> httpx.Response:
         """The answer, from where the repository is now: the same request, method and body.
 
@@ -125,7 +133,11 @@ class Session:
             if _origin(url) != _origin(self._client.base_url):
                 raise Retry(f"GitHub points to another host: {url.host}")
             response = await self._client.request(
-                method, url, headers=self._headers(body), content=_encoded(body)
+                method,
+                url,
+                headers=self._headers(body),
+                content=_encoded(body),
+                extensions={} if by is None else {"trace": _sent_by(by)},
             )
             location = response.headers.get("location")
             if response.status_code not in REDIRECTS or not location:
@@ -150,6 +162,19 @@ class Session:
         if body is not None:
             headers["content-type"] = "application/json; charset=utf-8"
         return headers
+
+
+def _sent_by(by: float) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """What the wire calls at each of its steps (https://www.encode.io/httpcore/extensions/#trace).
+
+    Only here there is a connection, and the next thing is the first byte.
+    """
+
+    async def look(step: str, _details: Mapping[str, Any]) -> None:
+        if step.endswith("send_request_headers.started") and time.monotonic() > by:
+            raise Retry("nothing was sent to GitHub, as the look before it had grown old")
+
+    return look
 
 
 def _encoded(body: Mapping[str, Any] | None) -> bytes:

@@ -197,6 +197,16 @@ async def test_write_whose_answer_is_lost_is_a_retry_though_it_happened(
     assert [issue["title"] for issue in await session.get(_issues(scene))] == ["One"]
 
 
+async def test_write_whose_time_is_over_is_not_sent_and_the_next_one_is(
+    session: Session, scene: Scene
+) -> None:
+    for used in (False, True):  # the connection, which is another way to the wire
+        with pytest.raises(Retry, match="nothing was sent"):
+            await session.post(_issues(scene), {"title": "Late"}, by=time.monotonic() - 0.1)
+        await session.post(_issues(scene), {"title": f"{used}"}, by=time.monotonic() + 60)
+    assert [i["title"] for i in await session.get(_issues(scene))] == ["True", "False"]
+
+
 async def test_answer_that_is_cut_in_the_middle_is_a_retry() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         async with client(f"http://127.0.0.1:{server.getsockname()[1]}") as connections:

@@ -96,13 +96,17 @@ class Asked(BaseModel):
         return any(request.job_id == job_id for request in self.admitted)
 
     def with_request(self, job_id: str, at: datetime, limit: int) -> Asked:
-        """Decide on a request, once: the second time it is known."""
+        """Decide on a request, once: the second time it is known.
+
+        What was asked after it does not count against it: it may come late, or again when its
+        record is no longer kept, and is decided as if it had come in time.
+        """
         if any(request.job_id == job_id for request in (*self.admitted, *self.refused)):
             return self
         admitted = tuple(request for request in self.admitted if request.at > at - WINDOW)
         refused = tuple(request for request in self.refused if request.at > at - WINDOW)
         request = Request(job_id=job_id, at=at)
-        if limit and len(admitted) >= limit:
+        if limit and sum(request.at <= at for request in admitted) >= limit:
             return Asked(admitted=admitted, refused=(*refused, request))
         return Asked(admitted=(*admitted, request), refused=refused)
 

@@ -76,6 +76,14 @@ def test_decision_about_a_request_stays_when_it_is_delivered_again() -> None:
     assert again == asked
 
 
+def test_request_that_comes_again_after_hours_is_not_refused_for_later_ones() -> None:
+    asked = NOTHING_ASKED.with_request("j0", NOON, limit=2)
+    for number in (1, 2):
+        asked = asked.with_request(f"j{number}", NOON + timedelta(minutes=90 + number), limit=2)
+    assert not any(request.job_id == "j0" for request in asked.admitted)
+    assert asked.with_request("j0", NOON, limit=2).admits("j0")
+
+
 def test_limit_of_nothing_is_none() -> None:
     asked = NOTHING_ASKED
     for number in range(100):

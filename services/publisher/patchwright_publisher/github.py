@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ from patchwright_publisher.check_run import CheckRun
 from patchwright_publisher.pull_request import Draft
 
 UNPROCESSABLE = 422
+FRESH = 5.0
+"""Seconds from passing the fence until a write has to be sent. Whoever falls silent keeps its
+message for longer than that, so that nobody can have taken over in between."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,18 @@ class GitHub:
 
     async def comment(self, text: str) -> Posted:
         """Write a new comment on the issue."""
-        session = await self._writing()
+        session, by = await self._writing()
         path = f"{self._path}/issues/{self._job.issue_number}/comments"
-        posted = _posted(await session.post(path, {"body": text}))
+        posted = _posted(await session.post(path, {"body": text}, by=by))
         steps.reached("publisher.comment-created")
         return posted
 
     async def edit(self, comment_id: int, text: str) -> Posted | None:
         """Replace a comment's text; None when somebody deleted the comment."""
-        session = await self._writing()
+        session, by = await self._writing()
         path = f"{self._path}/issues/comments/{comment_id}"
         try:
-            posted = _posted(await session.patch(path, {"body": text}))
+            posted = _posted(await session.patch(path, {"body": text}, by=by))
         except RefusedError as refused:
             if refused.status == httpx.codes.NOT_FOUND:
                 return None
@@ -123,7 +127,7 @@ class GitHub:
 
     async def open(self, draft: Draft) -> Posted:
         """Open the pull request, or find the one that another publisher has opened meanwhile."""
-        session = await self._writing()
+        session, by = await self._writing()
         body = {
             "title": draft.title,
             "body": draft.body,
@@ -132,7 +136,7 @@ class GitHub:
             "maintainer_can_modify": True,
         }
         try:
-            posted = _posted(await session.post(f"{self._path}/pulls", body))
+            posted = _posted(await session.post(f"{self._path}/pulls", body, by=by))
         except RefusedError as refused:
             if refused.status == UNPROCESSABLE:
                 existing = await self.pull_request(draft.head)
@@ -156,8 +160,8 @@ class GitHub:
             app = (there.get("app") or {}).get("slug")
             if there.get("external_id") == run.job_id and f"{app}[bot]" == self._bot:
                 return
-        session = await self._writing()
-        await session.post(f"{self._path}/check-runs", run.body())
+        session, by = await self._writing()
+        await session.post(f"{self._path}/check-runs", run.body(), by=by)
         steps.reached("publisher.check-run-created")
 
     async def has_branch(self, name: str) -> bool:
@@ -171,10 +175,12 @@ class GitHub:
             raise
         return True
 
-    async def _writing(self) -> Session:
+    async def _writing(self) -> tuple[Session, float]:
+        """And by when to write; who was paused behind the fence does not."""
         session = await self._open(self._job)
+        by = time.monotonic() + FRESH
         await self._fence()
-        return session
+        return session, by
 
 
 def _posted(answer: dict[str, Any]) -> Posted:

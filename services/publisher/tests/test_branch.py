@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from harness import processes
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JobRequested
 from patchwright_publisher import branch
@@ -339,7 +340,7 @@ async def test_token_is_in_no_process_and_no_file_during_a_push(
         push = asyncio.create_task(change.push(BRANCH))
         while not await scene.github.requests("POST", f"{scene.name}.git/git-receive-pack"):
             await asyncio.sleep(0.02)
-        commands = [_read(file) for file in Path("/proc").glob("[0-9]*/cmdline")]
+        commands = [command for _, command in processes.told("cmdline")]
         folder = _folder(change)
         files = [_read(file) for file in folder.rglob("*") if file.is_file()]
         await push

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,7 +16,7 @@ from patchwright_common.events import JobRequested
 from patchwright_common.flow import PW_CLAIMS
 from patchwright_github.session import Session, client
 from patchwright_publisher.comment import OneComment
-from patchwright_publisher.github import GitHub
+from patchwright_publisher.github import FRESH, GitHub
 from patchwright_publisher.pull_request import marker_of
 from standin_github.scene import Scene
 
@@ -60,6 +61,11 @@ async def thread(scene: Scene, claims: Claims) -> AsyncIterator[Thread]:
         yield Thread(scene, job, GitHub(open_session, job, scene.app.bot), claims)
 
 
+async def _paused() -> None:
+    """A fence that was open, until the whole process stood still behind its answer."""
+    time.sleep(FRESH + 0.2)
+
+
 async def _forget(bus: Bus, thread: Thread) -> None:
     """As when the publisher was killed after GitHub took the comment."""
     bucket = await bus.js.key_value(PW_CLAIMS.name)
@@ -77,6 +83,21 @@ async def test_comment_is_made_once_and_then_edited(thread: Thread) -> None:
 async def test_result_without_an_acknowledgement_makes_the_comment(thread: Thread) -> None:
     posted = await thread.publisher().finish(thread.text("done"))
     assert await thread.ids() == [posted.id]
+
+
+async def test_publisher_paused_between_its_look_and_its_comment_writes_none(
+    thread: Thread,
+) -> None:
+    async with client(thread.scene.github.api_url) as connections:
+        session = Session(connections, SecretStr(await thread.scene.token()))
+
+        async def open_session(_job: JobRequested) -> Session:
+            return session
+
+        thread.github = GitHub(open_session, thread.job, thread.scene.app.bot, _paused)
+        with pytest.raises(Retry):
+            await thread.publisher().write(thread.text("on it"))
+    assert await thread.bodies() == []
 
 
 async def test_late_acknowledgement_does_not_replace_what_came_after_it(thread: Thread) -> None:

@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import processes
+
 
 def alive(marker: str) -> list[str]:
     """Processes on this machine whose command line holds `marker`, ours aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if marker.encode() in arguments and b"python" not in arguments[0]:
-            found.append(path.parent.name)
-    return found
+    commands = ((pid, text.split(b"\0")) for pid, text in processes.told("cmdline"))
+    return [
+        str(pid)
+        for pid, arguments in commands
+        if marker.encode() in arguments and b"python" not in arguments[0]
+    ]
 
 
 def groups(runner_id: str) -> list[Path]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
 import subprocess
 import time
 from pathlib import Path
+
+from harness import processes
 
 from .attack import PLAIN, Attack, exports
 
@@ -54,16 +57,13 @@ class Unprotected:
         """
         calm = 0
         while calm < _CALM_LOOKS:
-            killed = sum(_killed(path, self._mark) for path in Path("/proc").glob("[0-9]*/environ"))
-            calm = 0 if killed else calm + 1
+            ours = [
+                pid
+                for pid, environment in processes.told("environ")
+                if self._mark.encode() in environment.split(b"\0")
+            ]
+            for pid in ours:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            calm = 0 if ours else calm + 1
             time.sleep(0.01)
-
-
-def _killed(environment: Path, mark: str) -> bool:
-    try:
-        if mark.encode() not in environment.read_bytes().split(b"\0"):
-            return False
-        os.kill(int(environment.parent.name), signal.SIGKILL)
-    except OSError:
-        return False
-    return True

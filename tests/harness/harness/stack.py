@@ -39,7 +39,11 @@ FREE_PORTS = {
     f"PATCHWRIGHT_{name}_PORT": "0" for name in ("NATS", "INGEST", "GITHUB", "MODEL", "TRACES")
 }
 
-ONE_PERSON = {"PATCHWRIGHT_REQUESTS_PER_SENDER": "0", "PATCHWRIGHT_JOBS_PER_REPOSITORY": "8"}
+ONE_PERSON = {
+    "PATCHWRIGHT_REQUESTS_PER_SENDER": "0",
+    "PATCHWRIGHT_JOBS_PER_REPOSITORY": "64",
+    "PATCHWRIGHT_JOBS_PER_INSTALLATION": "64",
+}
 """In tests one person asks for everything, in one repository."""
 
 
