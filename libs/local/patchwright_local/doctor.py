@@ -60,7 +60,12 @@ def _keys(settings: LocalSettings) -> list[Finding]:
             Finding("GitHub App", True, "was set up: `just secrets list` shows the vault's keys")
         ]
     return [
-        _set("model key", settings.real_model, "ANTHROPIC_API_KEY", "the model is scripted"),
+        _set(
+            "model key",
+            settings.real_model,
+            "ANTHROPIC_API_KEY",
+            "the demo's model is scripted; `just secrets list` shows what a vault holds",
+        ),
         _set(
             "GitHub App",
             settings.real_github,

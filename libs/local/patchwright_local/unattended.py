@@ -84,9 +84,10 @@ PARTS = (
     Part(WEBHOOK_SECRET, "PATCHWRIGHT_WEBHOOK_SECRET or PATCHWRIGHT_WEBHOOK_SECRET_FILE"),
     Part(MODEL_KEY, "ANTHROPIC_API_KEY or ANTHROPIC_API_KEY_FILE"),
 )
-CHECKS = {"webhook": False, "token": True, "model": True}
-"""Whether the set-up counts as unfinished without it. GitHub's last delivery may be older
-than everything that was set up here, so a webhook that failed is told and nothing more."""
+CHECKS = {"webhook": (GITHUB_APP, False), "token": (GITHUB_APP, True), "model": (MODEL_KEY, True)}
+"""The record that it tries, and whether the set-up counts as unfinished without it. GitHub's last
+delivery may be older than everything that was set up here, so a webhook that failed is told and
+nothing more."""
 
 
 async def set_up(given: Given, show: Show) -> bool:
@@ -107,9 +108,12 @@ async def set_up(given: Given, show: Show) -> bool:
                 advice="`just logs vault` says more; the same again is safe.",
             ) from None
         setup = _Setup(vault, given.words, held, app, show)
-        done = [await setup.bring(part, secrets.get(part.record)) for part in PARTS]
-        done += [await setup.check(what) or not needed for what, needed in CHECKS.items()]
-    return all(done)
+        done = {part.record: await setup.bring(part, secrets.get(part.record)) for part in PARTS}
+        for what, (record, needed) in CHECKS.items():
+            # What is missing was told, with the variables that bring it.
+            if done[record] or record in held:
+                done[what] = await setup.check(what) or not needed
+    return all(done.values())
 
 
 async def _held(vault: Vault) -> set[str]:

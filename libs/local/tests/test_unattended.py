@@ -110,6 +110,7 @@ async def test_what_is_missing_is_named_with_its_variable(provisioning: Provisio
         assert not ok
         assert "missing" in text
         assert variable in text
+    assert not [name for name in found if name.startswith("check")]
 
 
 async def test_private_key_without_an_id_and_the_other_way_round(
