@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import SecretStr
 
+from patchwright_common import flow
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Retry
@@ -98,6 +99,13 @@ async def test_publisher_paused_between_its_look_and_its_comment_writes_none(
         with pytest.raises(Retry):
             await thread.publisher().write(thread.text("on it"))
     assert await thread.bodies() == []
+
+
+def test_nobody_else_has_the_message_while_a_write_may_still_be_sent() -> None:
+    own = [consumer for consumer in flow.consumers() if consumer.service == "publisher"]
+    assert own
+    # The last sign of life can be a third of the time old when a process falls silent.
+    assert all(consumer.ack_wait * 2 / 3 > FRESH for consumer in own)
 
 
 async def test_late_acknowledgement_does_not_replace_what_came_after_it(thread: Thread) -> None:
