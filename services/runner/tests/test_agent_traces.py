@@ -42,6 +42,7 @@ async def test_run_holds_its_turns_and_tool_calls(
     assert calls[0].attributes is not None
     assert calls[0].attributes["gen_ai.tool.name"] == "bash"
     assert [call.status.status_code for call in calls] == [StatusCode.UNSET, StatusCode.ERROR]
+    assert calls[1].status.description == "exit code 1"
 
 
 async def test_spans_hold_neither_output_nor_key(

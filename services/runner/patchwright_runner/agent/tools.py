@@ -78,30 +78,34 @@ class Toolbox:
         started = time.monotonic()
         with span("call tool", attributes=attributes) as current:
             try:
-                text, failed = await self._execute(use)
+                text, failure = await self._execute(use)
                 refused = False
             except ToolError as error:
-                text, failed, refused = str(error), True, True
-            if failed:
-                current.set_status(Status(StatusCode.ERROR))
-        call = ToolCall(use.name, summary, time.monotonic() - started, failed)
+                text, failure, refused = str(error), "refused", True
+            if failure:
+                current.set_status(Status(StatusCode.ERROR, failure))
+        call = ToolCall(use.name, summary, time.monotonic() - started, bool(failure))
         return Outcome(_result(use, clip(text, self.output_characters), refused), call)
 
-    async def _execute(self, use: ToolUse) -> tuple[str, bool]:
+    async def _execute(self, use: ToolUse) -> tuple[str, str]:
+        """What the model reads, and how the call failed, in no words of the box."""
         if not isinstance(use.input, Mapping):
             raise ToolError("The input must be a JSON object.")
         if use.name == BASH["name"]:
             return await self._bash(use.input)
         if use.name == TEXT_EDITOR["name"]:
-            return await self._edit(use.input), False
+            return await self._edit(use.input), ""
         raise ToolError(f"There is no tool called {one_line(use.name, 60)}.")
 
-    async def _bash(self, fields: Mapping[str, Any]) -> tuple[str, bool]:
+    async def _bash(self, fields: Mapping[str, Any]) -> tuple[str, str]:
         if fields.get("restart") is True and "command" not in fields:
-            return "Every command runs in a fresh shell; there is nothing to restart.", False
+            return "Every command runs in a fresh shell; there is nothing to restart.", ""
         command = _text(fields, "command")
         result = await self.sandbox.run(command, timeout=self.command_seconds)
-        return _describe(result, self.command_seconds), result.exit_code != 0
+        failure = _failure(result, self.command_seconds)
+        notes = ["[output was longer; its middle is left out]"] if result.truncated else []
+        notes += [f"[{failure}]"] if failure else []
+        return "\n".join(part for part in (result.output.rstrip("\n"), *notes) if part), failure
 
     async def _edit(self, fields: Mapping[str, Any]) -> str:
         command, path = _text(fields, "command"), _text(fields, "path")
@@ -154,15 +158,10 @@ def _result(use: ToolUse, text: str, refused: bool) -> ToolResultBlockParam:
     return result
 
 
-def _describe(result: Result, limit: float) -> str:
-    notes = []
-    if result.truncated:
-        notes.append("[output was longer; its middle is left out]")
+def _failure(result: Result, limit: float) -> str:
     if result.timed_out:
-        notes.append(f"[stopped: the command ran longer than {limit:g} seconds]")
-    elif result.exit_code != 0:
-        notes.append(f"[exit code {result.exit_code}]")
-    return "\n".join([part for part in (result.output.rstrip("\n"), *notes) if part])
+        return f"stopped: the command ran longer than {limit:g} seconds"
+    return "" if result.exit_code == 0 else f"exit code {result.exit_code}"
 
 
 def _text(fields: Mapping[str, Any], key: str, *, default: str | None = None) -> str:
