@@ -79,7 +79,7 @@ dlq *args:
 # Run the tests, all or those that pytest's arguments choose
 test *args:
     @tests/install-tools
-    @{{ bin }}/pytest -n 5 --dist loadfile --no-loadscope-reorder "$@"
+    @{{ bin }}/pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"
 
 # Measure a part against plain tools: `just bench runner`; takes minutes, prints ratios
 [no-exit-message]

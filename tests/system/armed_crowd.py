@@ -12,11 +12,11 @@ from pathlib import Path
 from harness.armed import Order
 from harness.programs import Program
 
-STALLED = 1.0
-"""Seconds without a step after which more work is asked for."""
-AT_ONCE = 3
+CALM = 1.0
+"""Seconds without anything new after which more work is asked for."""
+AT_ONCE = 4
 """Of a kind; the machine has to do it all."""
-PATIENCE = 120.0
+PATIENCE = 180.0
 """Seconds for a whole crowd."""
 
 End = tuple[str, int]
@@ -54,29 +54,34 @@ class Crowd:
         return {pid: end for pid, end in self._ends.items() if pid in there}
 
     async def perform(
-        self, wanted: Mapping[str, str], ends: list[End], ask: Callable[[str], Awaitable[None]]
+        self,
+        wanted: Mapping[str, str],
+        ends: list[End],
+        ask: Callable[[str], Awaitable[None]],
+        events: Callable[[], Awaitable[int]],
     ) -> None:
         """Have every one of these ends happen; `wanted` is what to ask for, for each step.
 
-        What it was asked for can be taken by another, or by one that has just stopped: more
-        is asked for as long as somebody waits.
+        What it was asked for can be taken by another, or by one that has just stopped: more is
+        asked for as long as somebody waits, whenever there are no more `events`. By a clock
+        alone a slow machine would be asked for ever more.
         """
         loop = asyncio.get_running_loop()
         began = changed = loop.time()
-        before = len(ends)
+        before = 0
         while missing := [end for end in ends if end not in self.ended().values()]:
             now = loop.time()
             if now - began > PATIENCE:
                 return
-            if len(missing) < before:
-                before, changed = len(missing), now
-            elif now - changed > STALLED:
+            if (count := await events()) > before:
+                before, changed = count, now
+            elif now - changed > CALM:
                 asked = Counter(wanted[step] for step, _ in missing)
-                for kind, count in asked.items():
-                    for _ in range(min(count, AT_ONCE)):
+                for kind, number in asked.items():
+                    for _ in range(min(number, AT_ONCE)):
                         await ask(kind)
                 changed = loop.time()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     def _said(self, word: str) -> list[str]:
         """Last words of the lines `<pid> <word> <…>`, which no service writes."""

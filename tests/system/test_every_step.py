@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
 
 from harness import signals
 from harness.inside import stack_inside
 from harness.stack import RunningStack, require
+from patchwright_common.flow import PW_EVENTS
 from patchwright_local.processes import Supervisor
 from patchwright_runner.ownership import HEARTBEAT
 from standin_model.scripting import bash, issue_with_script
@@ -28,7 +30,7 @@ from .armed_crowd import Crowd, End, crowd
 from .steps_in_code import ROOT, in_code
 
 # Everything happens once, before the first of these tests; each looks at a part of it.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 KILL, PAUSE = signal.SIGKILL, signal.SIGSTOP
 PULL, ANSWER = "pull_request", "answer"
@@ -107,6 +109,7 @@ class Play:
     """What happened."""
 
     stack: RunningStack
+    js: JetStreamContext
     ends: set[End] = field(default_factory=set)
     paused: list[int] = field(default_factory=list)
     issues: dict[int, str] = field(default_factory=dict)
@@ -118,6 +121,10 @@ class Play:
 
     async def ask(self, kind: str) -> None:
         self.issues[await self.stack.ask(f"Number {len(self.issues)}: {kind}", BODIES[kind])] = kind
+
+    async def events(self) -> int:
+        """How many there were."""
+        return (await self.js.stream_info(PW_EVENTS.name)).state.last_seq
 
 
 async def _perform(supervisor: Supervisor, play: Play, folder: Path) -> None:
@@ -151,7 +158,7 @@ async def _end_everywhere(play: Play, armed: Crowd, service: str) -> None:
             await armed.add(end)
         for step, _ in ends if service == "runner" else ends[::4]:
             await play.ask(steps[step])
-        await armed.perform(steps, ends, play.ask)
+        await armed.perform(steps, ends, play.ask, play.events)
     play.ends |= set(armed.ended().values())
     play.paused += [pid for pid, (_, number) in armed.ended().items() if number == PAUSE]
 
@@ -186,8 +193,11 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
     async def whole() -> Play:
         await require("bubblewrap")
         folder = tmp_path_factory.mktemp("steps")
-        async with stack_inside(folder, sandbox="bubblewrap") as (supervisor, stack):
-            play = Play(stack)
+        async with (
+            stack_inside(folder, sandbox="bubblewrap") as (supervisor, stack),
+            stack.nats() as client,
+        ):
+            play = Play(stack, client.jetstream(timeout=10))
             await _perform(supervisor, play, folder)
             return play
 
