@@ -114,7 +114,8 @@ class RunningStack:
 
     def nats(self, identity: str = OPERATOR) -> AbstractAsyncContextManager[Client]:
         """A connection as one of the stack's identities."""
-        return connected(self.at.nats_url, self.at.nkey(identity), identity=identity)
+        # Tests kill the server, and look the next moment.
+        return connected(self.at.nats_url, self.at.nkey(identity), identity=identity, attempts=10)
 
     @asynccontextmanager
     async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
