@@ -138,11 +138,11 @@ async def _perform(supervisor: Supervisor, play: Play, folder: Path) -> None:
             await supervisor.start(own.process)
         for number in play.issues:
             play.finished[number] = await _finished(play.stack, number)
-        before = await _written(play.stack)
+        before = await _written(play)
         for pid in play.paused:
             signals.wake(pid)
         await asyncio.sleep(HEARTBEAT + 2)
-        play.written = [line for line in await _written(play.stack) if line not in before]
+        play.written = [line for line in await _written(play) if line not in before]
         async with play.stack.github() as github:
             play.github = await github.state()
 
@@ -170,9 +170,9 @@ async def _finished(stack: RunningStack, number: int) -> dict[str, Any]:
         return {"result": str(error)}
 
 
-async def _written(stack: RunningStack) -> list[str]:
+async def _written(play: Play) -> list[str]:
     """All that is written anywhere, but for tokens and heartbeats."""
-    async with stack.github() as github:
+    async with play.stack.github() as github:
         requests = await github.requests()
     found = [
         f"{r['id']} {r['method']} {r['path']}"
@@ -180,11 +180,9 @@ async def _written(stack: RunningStack) -> list[str]:
         if r["method"] not in ("GET", "HEAD")
         and not r["path"].endswith(("/git-upload-pack", "/access_tokens", "/installation/token"))
     ]
-    async with stack.nats() as client:
-        js = client.jetstream(timeout=10)
-        for name in ("PW_EVENTS", "KV_PW_CLAIMS", "PW_DLQ"):
-            subjects = (await js.stream_info(name, subjects_filter=">")).state.subjects or {}
-            found += [f"{subject} {count}" for subject, count in subjects.items()]
+    for name in ("PW_EVENTS", "KV_PW_CLAIMS", "PW_DLQ"):
+        subjects = (await play.js.stream_info(name, subjects_filter=">")).state.subjects or {}
+        found += [f"{subject} {count}" for subject, count in subjects.items()]
     return [line for line in found if ".grant." not in line and ".PW_CLAIMS.claim." not in line]
 
 

@@ -17,7 +17,7 @@ from patchwright_common.events import JobRequested
 from patchwright_common.flow import PW_CLAIMS
 from patchwright_github.session import Session, client
 from patchwright_publisher.comment import OneComment
-from patchwright_publisher.github import FRESH, GitHub
+from patchwright_publisher.github import FRESH, Fence, GitHub, OpenSession, open_to_all
 from patchwright_publisher.pull_request import marker_of
 from standin_github.scene import Scene
 
@@ -27,12 +27,18 @@ from .service import requested
 class Thread:
     """An issue's thread, and the publishers that write to it."""
 
-    def __init__(self, scene: Scene, job: JobRequested, github: GitHub, claims: Claims) -> None:
+    def __init__(
+        self, scene: Scene, job: JobRequested, open_session: OpenSession, claims: Claims
+    ) -> None:
         self.scene = scene
         self.job = job
-        self.github = github
         self.claims = claims
+        self.open_session = open_session
+        self.github = self.behind(open_to_all)
         self.marker = marker_of(job.job_id, "0123456789abcdef")
+
+    def behind(self, fence: Fence) -> GitHub:
+        return GitHub(self.open_session, self.job, self.scene.app.bot, fence)
 
     def publisher(self) -> OneComment:
         return OneComment(self.github, self.claims, self.job.job_id, self.marker)
@@ -59,7 +65,7 @@ async def thread(scene: Scene, claims: Claims) -> AsyncIterator[Thread]:
         async def open_session(_job: JobRequested) -> Session:
             return session
 
-        yield Thread(scene, job, GitHub(open_session, job, scene.app.bot), claims)
+        yield Thread(scene, job, open_session, claims)
 
 
 async def _paused() -> None:
@@ -89,15 +95,9 @@ async def test_result_without_an_acknowledgement_makes_the_comment(thread: Threa
 async def test_publisher_paused_between_its_look_and_its_comment_writes_none(
     thread: Thread,
 ) -> None:
-    async with client(thread.scene.github.api_url) as connections:
-        session = Session(connections, SecretStr(await thread.scene.token()))
-
-        async def open_session(_job: JobRequested) -> Session:
-            return session
-
-        thread.github = GitHub(open_session, thread.job, thread.scene.app.bot, _paused)
-        with pytest.raises(Retry):
-            await thread.publisher().write(thread.text("on it"))
+    thread.github = thread.behind(_paused)
+    with pytest.raises(Retry):
+        await thread.publisher().write(thread.text("on it"))
     assert await thread.bodies() == []
 
 
