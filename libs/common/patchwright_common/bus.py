@@ -281,6 +281,16 @@ class Bus:
         return reply.data
 
 
+async def flush(client: Client) -> None:
+    """Return when the server has seen all that was sent. Raises what `AWAY` names.
+
+    nats-py (2.16) writes a flush's PING before the commands that still wait for their turn, such
+    as a subscription of just now. They are written once it is answered; the second is behind them.
+    """
+    for _ in range(2):
+        await client.flush(timeout=int(TIMEOUT))
+
+
 @asynccontextmanager
 async def _object_errors(bucket: Bucket) -> AsyncIterator[None]:
     """A time limit for moving an object, and NATS's errors as `Retry`."""

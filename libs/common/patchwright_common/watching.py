@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.subscription import Subscription
 
 from patchwright_common import requests
-from patchwright_common.bus import AWAY, TIMEOUT
+from patchwright_common.bus import AWAY, flush
 
 if TYPE_CHECKING:
     from patchwright_common.bus import Bus
@@ -32,7 +32,7 @@ async def watch(bus: Bus, record: str, ask: Callable[[], Awaitable[float]]) -> N
     try:
         notes = await bus.client.subscribe(requests.CHANGED)
         # From here on no note passes unheard; the first question comes behind it.
-        await bus.client.flush(timeout=int(TIMEOUT))
+        await flush(bus.client)
     except nats.errors.ConnectionClosedError:
         return
     except AWAY as error:

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from harness.nats import NatsServer
+from harness.nats import NatsServer, connected
 from patchwright_common import telemetry
-from patchwright_common.bus import EXPECTED, RECORD_LIMIT, Bus
+from patchwright_common.bus import EXPECTED, RECORD_LIMIT, Bus, flush
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import JobFinished, JobReadied
 from patchwright_common.flow import (
@@ -318,3 +318,23 @@ async def test_missing_bucket_is_a_retry(bus: Bus) -> None:
     await bus.js.delete_object_store(PW_CHANGES.name)
     with pytest.raises(Retry, match="PW_CHANGES"):
         await bus.put(PW_CHANGES, b"x")
+
+
+async def test_flush_returns_when_the_server_has_seen_a_subscription_of_just_now() -> None:
+    """The server is the test's own: a real one does not tell what it has seen."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"a","version":"2.12.0","max_payload":1024}\r\n')
+        while line := await reader.readline():
+            seen.append(line.split()[0])
+            if seen[-1] == b"PING":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connected(f"nats://127.0.0.1:{port}") as client:
+            await client.subscribe("news")
+            await flush(client)
+            assert b"PING" in seen[seen.index(b"SUB") :]

@@ -11,7 +11,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from patchwright_common import wire
-from patchwright_common.bus import Bus
+from patchwright_common.bus import Bus, flush
 from patchwright_common.credentials import Reply, Request, sealed_reply
 
 FACTS = {
@@ -74,6 +74,6 @@ async def vault_double(bus: Bus) -> AsyncIterator[VaultDouble]:
         await message.respond(sealed_reply(double.reply(verb), request, caller, verb))
 
     subscription = await bus.client.subscribe("pw.rpc.vault.>", cb=receive)
-    await bus.client.flush()
+    await flush(bus.client)
     yield double
     await subscription.unsubscribe()

@@ -11,7 +11,7 @@ import httpx2 as httpx
 from pydantic import Field, SecretStr
 
 from patchwright_common import flow
-from patchwright_common.bus import TIMEOUT, Bus
+from patchwright_common.bus import Bus, flush
 from patchwright_common.claims import Claims
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.pull import PullLoop
@@ -205,7 +205,7 @@ async def _serve(
     async with webhook_secrets.beside(), revocation.beside():
         await service.broker.start()
         # Until the server has seen the subscriptions, whoever asks is told that nobody answers.
-        await bus.client.flush(timeout=int(TIMEOUT))
+        await flush(bus.client)
         try:
             await service.consume(
                 PullLoop(bus, flow.VAULT_DELIVERY_RECEIVED, register.on_delivery),

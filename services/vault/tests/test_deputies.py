@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from harness.nats import NatsServer
 from harness.programs import Program, program
 from patchwright_common import requests, wire
-from patchwright_common.bus import Bus
+from patchwright_common.bus import Bus, flush
 from patchwright_common.credentials import Request, Vault
 from patchwright_common.permissions import inbox
 from patchwright_vault.handlers import caller_of
@@ -136,7 +136,7 @@ async def test_nobody_but_the_vault_ends_a_jobs_tokens(nats: NatsServer, vault: 
             heard.put_nowait(message.subject)
 
         await other.subscribe(requests.ENDED, cb=note)
-        await other.flush()
+        await flush(other)
         await runner.jetstream().publish("pw.evt.job.readied.x", b"1008-1-issue-1")
         await runner.publish(
             "$JS.API.CONSUMER.MSG.NEXT.PW_EVENTS.runner-job-readied", NEXT, reply=requests.ENDED

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from patchwright_common import requests
+from patchwright_common.bus import flush
 from patchwright_common.credentials import TokenRequest, Vault
 from patchwright_common.flow import PW_DELIVERIES
 
@@ -154,7 +155,7 @@ async def test_forged_suspension_costs_a_token_and_locks_nobody_out(
 
 async def test_change_is_announced_without_a_value(vault: Serving, ours: TokenRequest) -> None:
     notes = await vault.bus.client.subscribe(requests.CHANGED)
-    await vault.bus.client.flush()
+    await flush(vault.bus.client)
     await pass_on(vault, lambda: vault.github.suspend(ours.installation_id))
     note = await notes.next_msg(timeout=5)
     assert note.data == f"installation.{ours.installation_id}".encode()

@@ -15,6 +15,7 @@ import pytest
 
 from harness.programs import Program, program
 from patchwright_common import requests
+from patchwright_common.bus import flush
 from patchwright_common.credentials import Reply, Vault
 from patchwright_common.errors import Permanent, Retry
 from patchwright_vault.webhook_secrets import Entry, Secrets
@@ -134,7 +135,7 @@ async def test_rotation_gives_github_a_new_secret_and_keeps_the_old_one_for_a_wh
 
 async def test_ingest_is_told_before_github_has_the_new_secret(vault: Serving) -> None:
     notes = await vault.bus.client.subscribe(requests.CHANGED)
-    await vault.bus.client.flush()
+    await flush(vault.bus.client)
     task = asyncio.create_task(rotate(vault))
     note = await notes.next_msg(timeout=5)
     assert note.data == b"webhook-secret"

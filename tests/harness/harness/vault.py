@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 
 from patchwright_common import requests
-from patchwright_common.bus import Bus
+from patchwright_common.bus import Bus, flush
 from patchwright_common.credentials import AppFacts, Reply, Request, sealed_reply
 
 
@@ -78,7 +78,7 @@ async def scripted_vault(bus: Bus) -> AsyncIterator[ScriptedVault]:
     vault = ScriptedVault(bus)
     vault.holding.set()
     subscription = await bus.client.subscribe(f"{requests.PREFIX}.>", cb=vault.receive)
-    await bus.client.flush()
+    await flush(bus.client)
     try:
         yield vault
     finally:
