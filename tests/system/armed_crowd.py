@@ -16,7 +16,7 @@ CALM = 1.0
 """Seconds without anything new after which more work is asked for."""
 AT_ONCE = 4
 """Of a kind; the machine has to do it all."""
-PATIENCE = 180.0
+PATIENCE = 360.0
 """Seconds for a whole crowd."""
 
 End = tuple[str, int]
