@@ -164,14 +164,18 @@ class Session:
         return headers
 
 
+_SENDING = ("send_request_headers.started", "send_request_body.started")
+
+
 def _sent_by(by: float) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """What the wire calls at each of its steps (https://www.encode.io/httpcore/extensions/#trace).
 
-    Only here there is a connection, and the next thing is the first byte.
+    Only here there is a connection, and the next things are the first byte and the body, without
+    which a request is none.
     """
 
     async def look(step: str, _details: Mapping[str, Any]) -> None:
-        if step.endswith("send_request_headers.started") and time.monotonic() > by:
+        if step.endswith(_SENDING) and time.monotonic() > by:
             raise Retry("nothing was sent to GitHub, as the look before it had grown old")
 
     return look

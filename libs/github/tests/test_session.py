@@ -207,6 +207,25 @@ async def test_write_whose_time_is_over_is_not_sent_and_the_next_one_is(
     assert [i["title"] for i in await session.get(_issues(scene))] == ["True", "False"]
 
 
+class _OverAfterTheHeaders(float):
+    """A time that has come when it is looked at again."""
+
+    looks = 0
+
+    def __lt__(self, _now: float) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+
+async def test_write_whose_time_is_over_behind_its_headers_has_no_body(
+    session: Session, scene: Scene
+) -> None:
+    with pytest.raises(Retry, match="nothing was sent"):
+        await session.post(_issues(scene), {"title": "Late"}, by=_OverAfterTheHeaders())
+    await session.post(_issues(scene), {"title": "Next"})
+    assert [i["title"] for i in await session.get(_issues(scene))] == ["Next"]
+
+
 async def test_answer_that_is_cut_in_the_middle_is_a_retry() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         async with client(f"http://127.0.0.1:{server.getsockname()[1]}") as connections:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchwright_common import steps
 from patchwright_common.claims import Claims
-from patchwright_publisher.github import Comment, Posted
+from patchwright_publisher.github import Comment, Fence, Posted
 
 
 class Comments(Protocol):
@@ -18,8 +18,8 @@ class Comments(Protocol):
         """Our comments with the marker, oldest first."""
         ...
 
-    async def comment(self, text: str) -> Posted:
-        """A new comment."""
+    async def comment(self, text: str, fence: Fence) -> Posted:
+        """A new comment, unless `fence` raises."""
         ...
 
     async def edit(self, comment_id: int, text: str) -> Posted | None:
@@ -37,6 +37,10 @@ class Known(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: int
+
+
+class _OtherKnownError(Exception):
+    """Another publisher's comment has become the job's since we looked."""
 
 
 class OneComment:
@@ -97,7 +101,14 @@ class OneComment:
                 await self._comments.delete(other.id)
 
     async def _created(self, text: str, *, instead: Known | None) -> Posted | None:
-        posted = await self._comments.comment(text)
+        async def check() -> None:
+            if await self._known() != instead:
+                raise _OtherKnownError
+
+        try:
+            posted = await self._comments.comment(text, check)
+        except _OtherKnownError:
+            return None
         if await self._keep(posted.id, instead=instead) == posted.id:
             return posted
         # Another publisher was first: its comment stays.

@@ -82,9 +82,9 @@ class GitHub:
         ]
         return sorted(found, key=lambda comment: comment.id)
 
-    async def comment(self, text: str) -> Posted:
-        """Write a new comment on the issue."""
-        session, by = await self._writing()
+    async def comment(self, text: str, fence: Fence = open_to_all) -> Posted:
+        """Write a new comment on the issue, unless `fence` raises."""
+        session, by = await self._writing(fence)
         path = f"{self._path}/issues/{self._job.issue_number}/comments"
         posted = _posted(await session.post(path, {"body": text}, by=by))
         steps.reached("publisher.comment-created")
@@ -151,16 +151,16 @@ class GitHub:
 
         Looked up by our App's slug and the job's id, because GitHub offers no other key
         (https://docs.github.com/rest/checks/runs#list-check-runs-for-a-git-reference), and
-        without the filter it shows the latest of a name alone.
+        without the filter it shows the latest of a name alone. The look is behind the fence: a
+        check run cannot be deleted, so whoever was paused after it must not write.
         """
-        session = await self._open(self._job)
+        session, by = await self._writing()
         query = f"check_name={quote(run.name)}&filter=all&per_page=100"
         found = await session.get(f"{self._path}/commits/{run.commit}/check-runs?{query}")
         for there in found["check_runs"]:
             app = (there.get("app") or {}).get("slug")
             if there.get("external_id") == run.job_id and f"{app}[bot]" == self._bot:
                 return
-        session, by = await self._writing()
         await session.post(f"{self._path}/check-runs", run.body(), by=by)
         steps.reached("publisher.check-run-created")
 
@@ -175,11 +175,12 @@ class GitHub:
             raise
         return True
 
-    async def _writing(self) -> tuple[Session, float]:
-        """And by when to write; who was paused behind the fence does not."""
+    async def _writing(self, further: Fence = open_to_all) -> tuple[Session, float]:
+        """And by when to write; who was paused behind the fences does not."""
         session = await self._open(self._job)
         by = time.monotonic() + FRESH
         await self._fence()
+        await further()
         return session, by
 
 

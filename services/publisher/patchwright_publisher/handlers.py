@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from patchwright_common.bus import Bus
@@ -50,11 +51,14 @@ class Handlers:
         outcome = await self._claims.outcome(job.job_id)
         if outcome is not None and delivery.delivered == 1:
             return
-        comment, sign = await self._results.comment(job)
         if outcome is None:
-            await comment.write(sign(self._texts.requested()))
+            comment, sign = await self._results.comment(job, self._results.undecided(job.job_id))
+            # Whoever was paused wakes up behind the result, or behind another's comment.
+            with contextlib.suppress(Overtaken):
+                await comment.write(sign(self._texts.requested()))
         else:
             # Killed after it wrote a comment, before it could note it down.
+            comment, _ = await self._results.comment(job)
             await comment.tidy()
 
     async def on_started(self, delivery: Delivery) -> None:

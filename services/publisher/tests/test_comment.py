@@ -101,6 +101,21 @@ async def test_publisher_paused_between_its_look_and_its_comment_writes_none(
     assert await thread.bodies() == []
 
 
+async def test_publisher_that_looked_before_another_had_its_comment_writes_none(
+    thread: Thread,
+) -> None:
+    another = thread.publisher()
+
+    async def meanwhile() -> None:
+        await another.finish(thread.text("done"))
+
+    thread.github = thread.behind(meanwhile)
+    assert await thread.publisher().write(thread.text("on it")) is None
+    assert await thread.bodies() == ["done"]
+    path = f"{thread.scene.name}/issues/{thread.job.issue_number}/comments"
+    assert len(await thread.scene.github.requests("POST", path)) == 1
+
+
 def test_nobody_else_has_the_message_while_a_write_may_still_be_sent() -> None:
     own = [consumer for consumer in flow.consumers() if consumer.service == "publisher"]
     assert own

@@ -81,6 +81,20 @@ async def test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_st
     await _one_result(job, "answer")
 
 
+async def test_acknowledgement_that_looked_before_a_result_was_decided_is_not_written(
+    world: World,
+) -> None:
+    await world.github.fault("GET", "/issues/[0-9]+/comments", delay=1.5)
+    job = await world.job()
+    looking = f"{world.scene.name}/issues/{job.number}/comments"
+    async with asyncio.timeout(10):
+        while not await world.github.requests("GET", looking):
+            await asyncio.sleep(0.01)
+    await world.claims.decide(job.id, Outcome(kind="answer", sequence=1))
+    await job.handled()
+    assert await job.comments() == []
+
+
 @pytest.mark.parametrize("path", ["/pulls", "git-upload-pack", "/issues/"])
 async def test_outage_of_github_is_waited_out(world: World, path: str) -> None:
     job = await world.job()
