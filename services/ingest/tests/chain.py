@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from harness import signals
-from harness.nats import NatsServer, nats_server
+from harness.nats import DURABLE, NatsServer, nats_server
 from harness.nats import bus as connect
 from harness.programs import Program, github_standin, program
 from patchwright_common import flow
@@ -169,7 +169,7 @@ async def chain(folder: Path, **triage: str) -> AsyncIterator[Chain]:
     """All of it, on free ports; `triage` are settings of it."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        server = await enter(nats_server(folder / "nats"))
+        server = await enter(nats_server(folder / "nats", DURABLE))
         bus = await enter(connect(server.url))
         url = await enter(github_standin(folder / "github"))
         github = await enter(StandinGitHub(url))

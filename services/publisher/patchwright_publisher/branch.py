@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -67,8 +68,13 @@ class Verified:
         self._job = job
         self._token = token
 
-    async def push(self, branch: str) -> None:
-        """Push it as `branch`, without force: what somebody has built upon it stays theirs."""
+    async def push(self, branch: str, *, by: float) -> None:
+        """Push it as `branch`, without force: what somebody has built upon it stays theirs.
+
+        Not after `by`, a time of `time.monotonic()`: somebody may have deleted the branch since.
+        """
+        if time.monotonic() > by:
+            raise Retry("nothing was pushed, as the look before it had grown old")
         with telemetry.span("push branch", attributes={"vcs.ref.head.name": branch}):
             try:
                 await self._remotely("push", "--quiet", to=f"{_CHANGE}:refs/heads/{branch}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
 from patchwright_publisher.branch import BUNDLE_BYTES, Verified, verified
 from patchwright_publisher.comment import OneComment
-from patchwright_publisher.github import Fence, GitHub, OpenSession, Posted, open_to_all
+from patchwright_publisher.github import FRESH, Fence, GitHub, OpenSession, Posted, open_to_all
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
 
 log = logging.getLogger(__name__)
@@ -251,8 +252,9 @@ class Results:
         return await self._point_to(existing, job, text, fence)
 
     async def _push(self, change: Verified, branch: str, fence: Fence) -> None:
+        by = time.monotonic() + FRESH
         await fence()
-        await change.push(branch)
+        await change.push(branch, by=by)
         steps.reached("publisher.branch-pushed")
 
     async def _check(self, github: GitHub, job: JobRequested, event: ChangeProduced) -> None:

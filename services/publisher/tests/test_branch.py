@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +48,7 @@ async def _refused(job: JobRequested, bundle: Bundle, token: SecretStr) -> str:
 
 async def _push(job: JobRequested, bundle: Bundle, token: SecretStr, to: str = BRANCH) -> None:
     async with verified(job, produced(job, bundle), bundle.data, token=token) as change:
-        await change.push(to)
+        await change.push(to, by=math.inf)
 
 
 async def _heads(scene: Scene) -> dict[str, str]:
@@ -217,6 +219,16 @@ async def test_limits_hold_for_count_and_size(
     await _push(job, workshop.change(fitting), token)
 
 
+async def test_push_whose_time_is_over_is_not_made(
+    scene: Scene, job: JobRequested, workshop: Workshop, token: SecretStr
+) -> None:
+    bundle = workshop.change({"new.txt": "new\n"})
+    async with verified(job, produced(job, bundle), bundle.data, token=token) as change:
+        with pytest.raises(Retry, match="nothing was pushed"):
+            await change.push(BRANCH, by=time.monotonic() - 0.1)
+    assert BRANCH not in await _heads(scene)
+
+
 async def test_names_and_links_of_every_kind_can_be_pushed(
     job: JobRequested, scene: Scene, workshop: Workshop, token: SecretStr
 ) -> None:
@@ -337,7 +349,7 @@ async def test_token_is_in_no_process_and_no_file_during_a_push(
     await scene.github.fault("POST", "git-receive-pack", delay=1.0)
     bundle = workshop.change({"a.txt": "x"})
     async with verified(job, produced(job, bundle), bundle.data, token=token) as change:
-        push = asyncio.create_task(change.push(BRANCH))
+        push = asyncio.create_task(change.push(BRANCH, by=math.inf))
         while not await scene.github.requests("POST", f"{scene.name}.git/git-receive-pack"):
             await asyncio.sleep(0.02)
         commands = [command for _, command in processes.told("cmdline")]

@@ -23,6 +23,10 @@ from patchwright_local.identities import Identities
 START_TIMEOUT = 10.0
 TESTER = "tester"
 """A user besides the real identities, who may do everything."""
+DURABLE = "jetstream { max_file_store: 64GB, sync_interval: always }"
+"""As it is deployed."""
+QUICK = "jetstream { max_file_store: 64GB }"
+"""Tests kill the server, which loses nothing of this either; none cuts the power."""
 
 
 class NatsServer:
@@ -31,7 +35,7 @@ class NatsServer:
     It knows the services' identities and their permissions; `url` is a tester's way in.
     """
 
-    def __init__(self, folder: Path, jetstream: str = "jetstream { max_file_store: 64GB }") -> None:
+    def __init__(self, folder: Path, jetstream: str = QUICK) -> None:
         self._jetstream = jetstream
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -127,9 +131,9 @@ class NatsServer:
 
 
 @asynccontextmanager
-async def nats_server(folder: Path) -> AsyncIterator[NatsServer]:
+async def nats_server(folder: Path, jetstream: str = QUICK) -> AsyncIterator[NatsServer]:
     """A running server whose streams, buckets and consumers match `flow.py`."""
-    server = NatsServer(folder)
+    server = NatsServer(folder, jetstream)
     await server.start()
     try:
         async with connected(server.url) as client:
