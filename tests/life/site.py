@@ -68,11 +68,12 @@ class GitHubForJob(Loud):
 
         return await exchange("read", effect, lost=_lost)
 
-    async def comment(self, text: str) -> Posted:
+    async def comment(self, text: str, fence: Fence) -> Posted:
         def effect() -> Posted:
             return self._site.write(self._issue, 1000 + self._site.ticks, text)
 
         await self._fence()
+        await fence()
         return await exchange("write comment", effect, lost=_lost)
 
     async def edit(self, comment_id: int, text: str) -> Posted | None:
@@ -126,7 +127,7 @@ class Pushing(Loud):
         self._site = site
         self._event = event
 
-    async def push(self, branch: str) -> None:
+    async def push(self, branch: str, *, by: float) -> None:
         def effect() -> None:
             self._site.branches[branch] = self._event.summary
 

@@ -27,7 +27,7 @@ import nats.errors
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from patchwright_common import steps, telemetry
+from patchwright_common import clock, steps, telemetry
 from patchwright_common.beside import cancel_until_done
 from patchwright_common.bus import TIMEOUT, Bus
 from patchwright_common.errors import Overtaken, Permanent, Retry
@@ -147,10 +147,11 @@ class Deliveries:
 
     async def _settle(self, message: Msg, delivery: Delivery, handle: Handler) -> None:
         limit = delivery.consumer.policy.limit
+        hold = _Hold(delivery.consumer.ack_wait)
         try:
             if limit is not None and delivery.delivered > limit:
                 raise Permanent(f"It was tried {limit} times and never finished.")
-            async with _kept_alive(message, delivery.consumer):
+            async with _kept_alive(message, delivery.consumer, hold):
                 await handle(delivery)
         except asyncio.CancelledError:
             if _stopping():
@@ -161,7 +162,11 @@ class Deliveries:
         except Permanent as permanent:
             await self._give_up(message, delivery, permanent)
         except Exception as error:  # noqa: BLE001  what nobody foresaw is tried again
-            await self._retry(message, delivery, error)
+            if hold.lost:
+                # The broker has handed it out again, and would once more at our word.
+                log.info("left to whoever has it by now: %s", _describe(error))
+            else:
+                await self._retry(message, delivery, error)
         else:
             steps.reached(f"{delivery.consumer.name}.handled")
             await self._tell(message, "+ACK")
@@ -232,15 +237,33 @@ class Deliveries:
             log.warning("%s not confirmed: %r", verb.partition(" ")[0], error)
 
 
+class _Hold:
+    """Whether the message is still ours; whoever was paused learns it from the clock."""
+
+    def __init__(self, ack_wait: float) -> None:
+        self._ack_wait = ack_wait
+        self.beat()
+
+    def beat(self) -> None:
+        self._beaten = clock.now()
+
+    @property
+    def lost(self) -> bool:
+        return clock.now() - self._beaten > self._ack_wait
+
+
 @asynccontextmanager
-async def _kept_alive(message: Msg, consumer: Consumer) -> AsyncIterator[None]:
+async def _kept_alive(message: Msg, consumer: Consumer, hold: _Hold) -> AsyncIterator[None]:
     """Hold off redelivery while the handler runs, within the consumer's time limit."""
 
     async def beat() -> None:
-        while True:
+        while not hold.lost:
             await asyncio.sleep(consumer.ack_wait / 3)
+            if hold.lost:
+                return
             try:
                 await message.in_progress()
+                hold.beat()
             except (nats.errors.Error, OSError) as error:
                 log.warning("heartbeat not sent: %r", error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -68,6 +69,27 @@ async def test_retry_comes_back_after_the_delays_of_its_policy(nats: NatsServer,
         assert delay <= handle.gap(number) + 0.01
         assert handle.gap(number) < delay * (1 + JITTER) + SLACK
     assert await messages(bus, "pw.dlq.>") == []
+
+
+async def test_one_that_wakes_up_behind_its_time_leaves_the_message_to_whoever_has_it(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """Its word would hand the message out once more, beside the one at work on it."""
+
+    async def stand_still(_delivery: Delivery) -> None:
+        time.sleep(1.5)
+        raise Retry("something took too long")
+
+    async def work(_delivery: Delivery) -> None:
+        await asyncio.sleep(2.0)
+
+    handle = Script(stand_still, work)
+    impatient = await set_ack_wait(bus, READIED, 1.0)
+    async with by_pulling(bus, impatient, handle):
+        await ready(bus)
+        await handle.called(2)
+        await settled(bus, impatient)
+    assert [d.delivered for d in handle.seen] == [1, 2]
 
 
 async def test_retry_comes_back_when_the_server_said_so(nats: NatsServer, bus: Bus) -> None:

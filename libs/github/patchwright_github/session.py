@@ -17,7 +17,7 @@ import httpx2 as httpx
 from gidgethub import BadRequest, GitHubBroken, HTTPException, RateLimitExceeded, sansio
 from pydantic import SecretStr
 
-from patchwright_common import telemetry
+from patchwright_common import clock, telemetry
 from patchwright_common.errors import Permanent, Retry
 
 USER_AGENT = "patchwright"
@@ -75,7 +75,7 @@ class Session:
     async def post(self, path: str, body: Mapping[str, Any], *, by: float | None = None) -> Any:
         """Create something. May have happened even when it raises `Retry`.
 
-        Nothing is sent after `by`, a time of `time.monotonic()`: whoever stood still since it
+        Nothing is sent after `by`, a time of `clock.now()`: whoever stood still since it
         looked whether to write has to look again.
         """
         return (await self._request("POST", path, body, by))[0]
@@ -175,7 +175,7 @@ def _sent_by(by: float) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """
 
     async def look(step: str, _details: Mapping[str, Any]) -> None:
-        if step.endswith(_SENDING) and time.monotonic() > by:
+        if step.endswith(_SENDING) and clock.now() > by:
             raise Retry("nothing was sent to GitHub, as the look before it had grown old")
 
     return look

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from patchwright_common import telemetry
+from patchwright_common import clock, telemetry
 from patchwright_common.errors import Permanent, Retry
 from patchwright_common.events import ChangeProduced, JobRequested
 from patchwright_git.command import GitFailed, git
@@ -71,9 +70,9 @@ class Verified:
     async def push(self, branch: str, *, by: float) -> None:
         """Push it as `branch`, without force: what somebody has built upon it stays theirs.
 
-        Not after `by`, a time of `time.monotonic()`: somebody may have deleted the branch since.
+        Not after `by`, a time of `clock.now()`: somebody may have deleted the branch since.
         """
-        if time.monotonic() > by:
+        if clock.now() > by:
             raise Retry("nothing was pushed, as the look before it had grown old")
         with telemetry.span("push branch", attributes={"vcs.ref.head.name": branch}):
             try:

@@ -76,7 +76,8 @@ class OneComment:
         known = await self._known()
         found = await self._comments.comments_with(self._marker)
         there = {comment.id: comment for comment in found}
-        for candidate in sorted({*there, *([known.id] if known else [])}):
+        # The known one first: nobody else deletes that.
+        for candidate in dict.fromkeys([*([known.id] if known else []), *sorted(there)]):
             shown = there.get(candidate)
             is_right = shown is not None and shown.text == text
             posted = shown if is_right else await self._comments.edit(candidate, text)
@@ -86,7 +87,12 @@ class OneComment:
                 return await self.finish(text)
             await self._delete_all_but(posted.id, found)
             return posted
-        return await self._created(text, instead=known) or await self.finish(text)
+        created = await self._created(text, instead=known)
+        if created is None:
+            return await self.finish(text)
+        # Another may have been written since we looked, by somebody who did not live to note it.
+        await self.tidy()
+        return created
 
     async def tidy(self) -> None:
         """Delete what stands beside the job's comment."""

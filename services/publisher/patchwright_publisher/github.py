@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
-from patchwright_common import steps
+from patchwright_common import clock, steps
 from patchwright_common.events import JobRequested
 from patchwright_github.session import RefusedError, Session
 from patchwright_publisher.check_run import CheckRun
@@ -178,7 +177,7 @@ class GitHub:
     async def _writing(self, further: Fence = open_to_all) -> tuple[Session, float]:
         """And by when to write; who was paused behind the fences does not."""
         session = await self._open(self._job)
-        by = time.monotonic() + FRESH
+        by = clock.now() + FRESH
         await self._fence()
         await further()
         return session, by

@@ -7,8 +7,8 @@ comes second completes the first one's result instead of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import httpx2 as httpx
 from pydantic import SecretStr, TypeAdapter
 
-from patchwright_common import steps, telemetry
+from patchwright_common import clock, steps, telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
 from patchwright_common.credentials import TokenRequest, Vault
@@ -146,6 +146,8 @@ class Results:
                 job_id, kind=shown.kind, url=shown.posted.url, at=shown.posted.at
             )
             steps.reached("publisher.result-reported")
+        else:
+            await self._tidy(job)
         finished = JobFinished(job_id=job_id, result=outcome.kind, url=outcome.url)
         await self._bus.emit(JOB_FINISHED, finished, step="finished")
         steps.reached("publisher.job-finished")
@@ -247,12 +249,13 @@ class Results:
             with telemetry.span("open pull request") as span:
                 existing = await github.open(draft)
                 span.set_attribute(telemetry.CHANGE_URL, existing.url)
-        await self._check(github, job, event)
         text = self._texts.opened(event, existing.url)
-        return await self._point_to(existing, job, text, fence)
+        shown = await self._point_to(existing, job, text, fence)
+        await self._check(github, job, event)
+        return shown
 
     async def _push(self, change: Verified, branch: str, fence: Fence) -> None:
-        by = time.monotonic() + FRESH
+        by = clock.now() + FRESH
         await fence()
         await change.push(branch, by=by)
         steps.reached("publisher.branch-pushed")
@@ -305,6 +308,12 @@ class Results:
     async def _final_comment(self, job: JobRequested, text: str, fence: Fence) -> Posted:
         comment, sign = await self.comment(job, fence)
         return await comment.finish(sign(text))
+
+    async def _tidy(self, job: JobRequested) -> None:
+        """Whoever was killed between writing a comment and noting it down left a second one."""
+        with contextlib.suppress(RefusedError, NotInstalled):
+            comment, _ = await self.comment(job)
+            await comment.tidy()
 
     async def comment(
         self, job: JobRequested, fence: Fence = open_to_all

@@ -9,6 +9,7 @@ import pytest
 
 from patchwright_common.events import Verification
 from patchwright_publisher.check_run import conclusion_of
+from patchwright_publisher.github import FRESH
 
 from .service import TRACE_URL, Job, World
 
@@ -52,6 +53,21 @@ async def test_pull_request_has_one_check_run_with_its_verification(world: World
         path = f"/repos/{world.scene.name}/commits/{event.commit}/check-runs"
         token = world.scene.person.token
         assert (await world.github.api("GET", path, token=token))["total_count"] == 1
+
+
+async def test_slow_answer_about_check_runs_does_not_keep_the_result_from_the_issue(
+    world: World,
+) -> None:
+    job = await world.job()
+    await job.handled()
+    await world.github.fault("GET", "/check-runs", delay=FRESH + 1)
+    event = await job.change()
+    async with asyncio.timeout(FRESH):
+        while "/pull/" not in (await job.comments())[0]:
+            await asyncio.sleep(0.02)
+    assert await _runs(world, event.commit) == []
+    await _pull_request(job)
+    assert len(await _runs(world, event.commit)) == 1
 
 
 async def test_check_run_whose_receipt_was_lost_is_not_made_again(world: World) -> None:

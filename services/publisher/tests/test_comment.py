@@ -16,7 +16,7 @@ from patchwright_common.errors import Retry
 from patchwright_common.events import JobRequested
 from patchwright_common.flow import PW_CLAIMS
 from patchwright_github.session import Session, client
-from patchwright_publisher.comment import OneComment
+from patchwright_publisher.comment import Known, OneComment
 from patchwright_publisher.github import FRESH, Fence, GitHub, OpenSession, open_to_all
 from patchwright_publisher.pull_request import marker_of
 from standin_github.scene import Scene
@@ -199,6 +199,32 @@ async def test_of_two_comments_the_lower_id_stays(thread: Thread, bus: Bus) -> N
     await thread.github.comment(thread.text("on it"))
     await thread.publisher().tidy()
     assert await thread.ids() == [first.id]
+    assert await thread.bodies() == ["done"]
+
+
+async def test_known_comment_stays_where_an_older_one_is_about_to_be_deleted(
+    thread: Thread,
+) -> None:
+    """By somebody who knows, as we do, which one is the job's."""
+    older = await thread.github.comment(thread.text("on it"))
+    known = await thread.github.comment(thread.text("turn 1"))
+    await thread.claims.change(f"comment.{thread.job.job_id}", Known, lambda _: Known(id=known.id))
+    await thread.publisher().finish(thread.text("done"))
+    await thread.github.delete(older.id)
+    assert await thread.ids() == [known.id]
+    assert await thread.bodies() == ["done"]
+
+
+async def test_comment_that_was_written_and_not_noted_after_our_look_is_deleted(
+    thread: Thread,
+) -> None:
+    dying = thread.github
+
+    async def meanwhile() -> None:
+        await dying.comment(thread.text("on it"))
+
+    thread.github = thread.behind(meanwhile)
+    await thread.publisher().finish(thread.text("done"))
     assert await thread.bodies() == ["done"]
 
 

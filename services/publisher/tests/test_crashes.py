@@ -81,6 +81,21 @@ async def test_double_whose_deletion_was_not_confirmed_is_gone_and_the_result_st
     await _one_result(job, "answer")
 
 
+async def test_double_of_one_that_was_killed_is_gone_when_its_message_comes_again(
+    world: World,
+) -> None:
+    job = await world.job()
+    await job.handled()
+    [first] = await job.comments()
+    event = await job.answer()
+    await _one_result(job, "answer")
+    token = await world.scene.token()
+    await world.github.comment(world.scene.name, job.number, first, token=token)
+    await job.send(event)
+    await job.handled()
+    await _one_result(job, "answer")
+
+
 async def test_acknowledgement_that_looked_before_a_result_was_decided_is_not_written(
     world: World,
 ) -> None:

@@ -20,7 +20,7 @@ def leak() -> None:
         return value
 
     Vault.token = telling  # type: ignore[method-assign]
-    GitHub.comment = lambda self, text: comment(self, leaking(text))  # type: ignore[method-assign]
+    GitHub.comment = lambda self, text, *fence: comment(self, leaking(text), *fence)  # type: ignore[method-assign]
     GitHub.edit = lambda self, at, text: edit(self, at, leaking(text))  # type: ignore[method-assign]
 
 
