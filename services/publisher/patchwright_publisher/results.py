@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 import httpx2 as httpx
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 GONE = (httpx.codes.NOT_FOUND, httpx.codes.GONE)
 """GitHub's answers for an issue that was deleted, or issues that were switched off."""
+DOUBLES = timedelta(hours=1)
+"""After a result's report, for which whoever was killed may have left a second comment."""
 _FINAL: TypeAdapter[ChangeProduced | AnswerProduced | JobFailed | JobCancelled] = TypeAdapter(
     ChangeProduced | AnswerProduced | JobFailed | JobCancelled
 )
@@ -139,19 +141,20 @@ class Results:
         `change` is what the outcome decides for, if it is at hand and verified.
         """
         job = await self._bus.job(job_id)
-        if outcome.reported_at is None:
+        before = outcome.reported_at
+        if before is None:
             with telemetry.span("show result", attributes={telemetry.RESULT: outcome.kind}):
                 shown = await self._show(job, outcome, change)
             outcome = await self._claims.report(
                 job_id, kind=shown.kind, url=shown.posted.url, at=shown.posted.at
             )
             steps.reached("publisher.result-reported")
-        else:
-            await self._tidy(job)
         finished = JobFinished(job_id=job_id, result=outcome.kind, url=outcome.url)
         await self._bus.emit(JOB_FINISHED, finished, step="finished")
         steps.reached("publisher.job-finished")
         log.info("%s: %s", outcome.kind, outcome.url)
+        if before is not None and datetime.now(UTC) - before < DOUBLES:
+            await self._tidy(job)
 
     # --- how ---------------------------------------------------------------------------
 
@@ -311,7 +314,7 @@ class Results:
 
     async def _tidy(self, job: JobRequested) -> None:
         """Whoever was killed between writing a comment and noting it down left a second one."""
-        with contextlib.suppress(RefusedError, NotInstalled):
+        with contextlib.suppress(Permanent):
             comment, _ = await self.comment(job)
             await comment.tidy()
 
