@@ -73,7 +73,7 @@ async def test_another_app_ends_the_service_cleanly_so_that_it_starts_anew(
 async def test_same_facts_told_again_end_nothing(service: Start, vault: ScriptedVault) -> None:
     vault.app("doorbell", API)
     async with service() as running:
-        await running.line(READY)
+        await listening(running, vault)
         # Told anew, under another id, not at all, and gone.
         asked = len(vault.asked)
         for change in (
@@ -109,7 +109,7 @@ async def test_given_name_is_kept_whatever_the_vault_says(
 ) -> None:
     vault.app("doorbell", API)
     async with service(PATCHWRIGHT_APP_SLUG="mine") as running:
-        await running.line(READY)
+        await listening(running, vault)
         await running.line(f"the App is mine on {API}")
         vault.app("gong", API)
         await vault.note("github-app")
@@ -133,6 +133,12 @@ async def test_note_that_was_lost_while_nats_was_away_is_made_up_for(
 def test_app_that_came_from_variables_without_a_name_has_the_defaults() -> None:
     known = App("", "").completed(AppFacts(app_id="1", slug="", api_url=""))
     assert known == App("patchwright", "https://api.github.com")
+
+
+async def listening(running: Program, vault: ScriptedVault) -> None:
+    """Ready, and through with its first look, from which on it hears notes."""
+    await running.line(READY)
+    await reached(lambda: vault.asked.count("app") >= 2)
 
 
 async def reached(happened: Callable[[], bool]) -> None:
