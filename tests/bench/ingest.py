@@ -20,6 +20,7 @@ import httpx
 import psutil
 import stamina
 
+from harness.nats import DURABLE
 from services.ingest.tests.chain import Chain, chain
 from services.ingest.tests.webhooks import headers, signature
 
@@ -85,7 +86,7 @@ def deliveries(count: int, secret: str, name: str) -> Iterator[Kind]:
 async def run(count: int, connections: int, folder: Path) -> Found:
     """Send them all; raises SystemExit where the accounts do not fit."""
     found = Found()
-    async with chain(folder) as running:
+    async with chain(folder, jetstream=DURABLE) as running:
         warm = await _send(running, count // 10 + 100, connections, "warm", Found())
         await _decided(running, warm)
         found.before = _memory(running)

@@ -161,10 +161,11 @@ class Deliveries:
             log.info("left to the new owner: %s", overtaken)
         except Permanent as permanent:
             await self._give_up(message, delivery, permanent)
-        except Exception as error:  # noqa: BLE001  what nobody foresaw is tried again
+        except Exception as error:  # what nobody foresaw is tried again
             if hold.lost:
                 # The broker has handed it out again, and would once more at our word.
-                log.info("left to whoever has it by now: %s", _describe(error))
+                trace = None if isinstance(error, Retry) else error
+                log.info("left to whoever has it by now: %s", _describe(error), exc_info=trace)
             else:
                 await self._retry(message, delivery, error)
         else:

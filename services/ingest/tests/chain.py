@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from harness import signals
-from harness.nats import DURABLE, NatsServer, nats_server
+from harness.nats import QUICK, NatsServer, nats_server
 from harness.nats import bus as connect
 from harness.programs import Program, github_standin, program
 from patchwright_common import flow
@@ -165,11 +165,11 @@ class Place:
 
 
 @asynccontextmanager
-async def chain(folder: Path, **triage: str) -> AsyncIterator[Chain]:
+async def chain(folder: Path, *, jetstream: str = QUICK, **triage: str) -> AsyncIterator[Chain]:
     """All of it, on free ports; `triage` are settings of it."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        server = await enter(nats_server(folder / "nats", DURABLE))
+        server = await enter(nats_server(folder / "nats", jetstream))
         bus = await enter(connect(server.url))
         url = await enter(github_standin(folder / "github"))
         github = await enter(StandinGitHub(url))
