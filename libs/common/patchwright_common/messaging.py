@@ -258,7 +258,7 @@ async def _kept_alive(message: Msg, consumer: Consumer, hold: _Hold) -> AsyncIte
     """Hold off redelivery while the handler runs, within the consumer's time limit."""
 
     async def beat() -> None:
-        while not hold.lost:
+        while True:
             await asyncio.sleep(consumer.ack_wait / 3)
             if hold.lost:
                 return

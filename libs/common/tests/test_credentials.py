@@ -118,6 +118,8 @@ async def test_reader_of_the_whole_bus_learns_nothing(bus: Bus, nats: NatsServer
         async with answering(bus, Reply(value=SECRET)):
             await Vault(bus, "x").model_key()
         seen = [(await everything.next_msg(timeout=5)).data for _ in range(2)]
+        await flush(spy.client)
+        assert everything.pending_msgs == 0
     assert not any(SECRET.encode() in data for data in seen)
 
 

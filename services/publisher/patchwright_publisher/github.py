@@ -47,6 +47,14 @@ async def open_to_all() -> None:
     """The fence of what may be written at any time."""
 
 
+async def passed(*fences: Fence) -> float:
+    """Pass them; by when to write then, a time of `clock.now()`."""
+    by = clock.now() + FRESH
+    for fence in fences:
+        await fence()
+    return by
+
+
 class GitHub:
     """GitHub for one job. `bot` is the login under which the App writes.
 
@@ -177,10 +185,7 @@ class GitHub:
     async def _writing(self, further: Fence = open_to_all) -> tuple[Session, float]:
         """And by when to write; who was paused behind the fences does not."""
         session = await self._open(self._job)
-        by = clock.now() + FRESH
-        await self._fence()
-        await further()
-        return session, by
+        return session, await passed(self._fence, further)
 
 
 def _posted(answer: dict[str, Any]) -> Posted:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import httpx2 as httpx
 from pydantic import SecretStr, TypeAdapter
 
-from patchwright_common import clock, steps, telemetry
+from patchwright_common import steps, telemetry
 from patchwright_common.bus import Bus
 from patchwright_common.claims import Claims, Kind, Outcome
 from patchwright_common.credentials import TokenRequest, Vault
@@ -37,7 +37,14 @@ from patchwright_github.address import lies_on
 from patchwright_github.session import RefusedError
 from patchwright_publisher.branch import BUNDLE_BYTES, Verified, verified
 from patchwright_publisher.comment import OneComment
-from patchwright_publisher.github import FRESH, Fence, GitHub, OpenSession, Posted, open_to_all
+from patchwright_publisher.github import (
+    Fence,
+    GitHub,
+    OpenSession,
+    Posted,
+    open_to_all,
+    passed,
+)
 from patchwright_publisher.pull_request import Texts, branch_of, marker_of
 
 log = logging.getLogger(__name__)
@@ -258,9 +265,7 @@ class Results:
         return shown
 
     async def _push(self, change: Verified, branch: str, fence: Fence) -> None:
-        by = clock.now() + FRESH
-        await fence()
-        await change.push(branch, by=by)
+        await change.push(branch, by=await passed(fence))
         steps.reached("publisher.branch-pushed")
 
     async def _check(self, github: GitHub, job: JobRequested, event: ChangeProduced) -> None:
